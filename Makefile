@@ -1,0 +1,59 @@
+# `make help` lists what there is. Everything runs in .venv, which is made when it is missing.
+
+PYTHON := .venv/bin/python
+INSTALLED := build/installed
+
+# Scripts that the type checkers read beside the package. A folder joins in when it is there.
+SCRIPTS := $(wildcard benchmarks examples tests/packaging tests/typing)
+BENCHMARKS := $(filter-out benchmarks/_%,$(wildcard benchmarks/*.py))
+
+# The steps of `make test` run one by one in their order, also under -j; the first failure ends it.
+.NOTPARALLEL:
+.PHONY: help demo test environment lint cover dist installed others bench clean
+
+help: ## list the targets
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-10s %s\n", $$1, $$2 }' Makefile
+
+demo: environment ## show a program's own loop answer another process
+	$(PYTHON) examples/simple.py demo
+
+test: lint cover dist installed others ## all that must pass: the five targets that follow
+	@echo 'make test: everything passed'
+
+lint: environment ## ruff, mypy --strict, pyright
+	.venv/bin/ruff check
+	.venv/bin/ruff format --check
+	.venv/bin/mypy --strict -p ipcpoll
+	.venv/bin/mypy --strict $(SCRIPTS)
+	.venv/bin/pyright --pythonpath $(PYTHON)
+
+# The last line holds the modules without I/O, which pyproject.toml lists, to every branch.
+cover: environment ## the tests, and the branches that they cover
+	.venv/bin/pytest --cov --cov-report=term
+	sans_io=$$($(PYTHON) -c 'import tomllib; project = tomllib.load(open("pyproject.toml", "rb")); \
+	  print(*(f"ipcpoll/{name}.py" for name in project["tool"]["ipcpoll"]["sans-io"]), sep=",")') && \
+	  .venv/bin/coverage report --include="$$sans_io" --fail-under=100
+
+dist: environment ## build the sdist and the wheel, and check what is in them
+	rm -rf build dist ipcpoll.egg-info
+	$(PYTHON) -m build --quiet
+	$(PYTHON) tests/packaging/check_dist.py
+
+installed: dist ## install the wheel somewhere else, and use it there
+	$(PYTHON) -m venv --clear $(INSTALLED)
+	$(INSTALLED)/bin/python -m pip install -q --disable-pip-version-check dist/*.whl
+	cd / && '$(CURDIR)/$(INSTALLED)/bin/python' -I '$(CURDIR)/tests/packaging/use_installed.py'
+
+others: environment ## the tests under the other CPythons on this machine
+	.ci/other-pythons
+
+bench: environment ## measure, and print the figures
+	@for file in $(BENCHMARKS); do $(PYTHON) "$$file" || exit; done
+
+clean: ## remove all that make has made
+	rm -rf .venv .venv-* build dist ipcpoll.egg-info
+	rm -rf .coverage .hypothesis .mypy_cache .pytest_cache .ruff_cache
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
+
+environment:
+	@.ci/environment .venv dev

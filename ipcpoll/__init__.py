@@ -1,0 +1,56 @@
+"""ipcpoll: a program's own main loop answers other processes. No thread."""
+
+from .address import runtime_path
+from .client import Client, send
+from .command import Command
+from .errors import (
+    AlreadyRunning,
+    Busy,
+    Cancelled,
+    CommandError,
+    FrameTooLarge,
+    InternalError,
+    InvalidArguments,
+    IpcError,
+    NotAnswered,
+    NotPolled,
+    NotRunning,
+    PeerGone,
+    ShuttingDown,
+    StaleSocket,
+    UnknownCommand,
+    UnsafeAddress,
+    UntrustedPeer,
+    UsageError,
+)
+from .limits import Limits
+from .pollable import Pollable
+from .server import Server
+
+__all__ = [
+    "AlreadyRunning",
+    "Busy",
+    "Cancelled",
+    "Client",
+    "Command",
+    "CommandError",
+    "FrameTooLarge",
+    "InternalError",
+    "InvalidArguments",
+    "IpcError",
+    "Limits",
+    "NotAnswered",
+    "NotPolled",
+    "NotRunning",
+    "PeerGone",
+    "Pollable",
+    "Server",
+    "ShuttingDown",
+    "StaleSocket",
+    "UnknownCommand",
+    "UnsafeAddress",
+    "UntrustedPeer",
+    "UsageError",
+    "runtime_path",
+    "send",
+]

@@ -1,0 +1,95 @@
+"""From one call to its reply: find the command, run it, encode what it returned. No I/O.
+
+`run` returns the frame to send (None for a notification). It raises nothing but
+KeyboardInterrupt and SystemExit: everything else that a command does wrong is an error for the
+client and a line with the traceback in the log.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Final
+
+from .errors import (
+    TOO_LARGE,
+    Cancelled,
+    CommandError,
+    FrameTooLarge,
+    InternalError,
+    WireError,
+    error_from_wire,
+)
+from .log import Log, describe
+from .protocol import Call, ServerProtocol
+from .schema import CommandSet
+
+ABANDONED: Final = Cancelled("the client went away before the call had its turn")
+"""Why the call of a client that has gone is not run. Nobody is there to read it."""
+
+
+def run(
+    call: Call, ctx: Any, commands: CommandSet, protocol: ServerProtocol, log: Log
+) -> bytes | None:
+    """Run the call's command with `ctx` and return its reply."""
+    try:
+        command_type = commands[call.name]
+        command = command_type.bind(call.fields)
+        answer = command.process(ctx)
+    except WireError as error:
+        return fail(call, error_from_wire(error.code, error.message, None), protocol, log)
+    except CommandError as error:
+        return fail(call, error, protocol, log)
+    except (KeyboardInterrupt, SystemExit):
+        raise
+    except BaseException as error:
+        log.exception(f"raised {call.name}", f"the command {call.name} raised", error)
+        return fail(call, InternalError(f"{call.name} raised {describe(error)}"), protocol, log)
+    if call.call_id is None:
+        return None
+    if not protocol.can_send:
+        protocol.forget(call.call_id)  # its client went away while it ran
+        return None
+    try:
+        return protocol.answer(call.call_id, command_type.encode_answer(answer))
+    except FrameTooLarge as error:
+        log.warning(f"too large {call.name}", f"the answer of {call.name} can't be sent: {error}")
+        return fail(
+            call, CommandError(TOO_LARGE, f"the answer of {call.name}: {error}"), protocol, log
+        )
+    except (KeyboardInterrupt, SystemExit):
+        raise
+    except BaseException as error:
+        log.exception(f"answer {call.name}", f"the answer of {call.name} can't be sent", error)
+        sentence = (
+            f"the answer of {call.name} is not what its annotation promises: {describe(error)}"
+        )
+        return fail(call, InternalError(sentence), protocol, log)
+
+
+def fail(call: Call, error: CommandError, protocol: ServerProtocol, log: Log) -> bytes | None:
+    """Return the reply that ends a call with an error; a notification's goes to the log."""
+    if call.call_id is None:
+        log.warning(
+            f"notification {call.name}", f"the notification {call.name} failed: {describe(error)}"
+        )
+        return None
+    if not protocol.can_send:
+        protocol.forget(call.call_id)
+        return None
+    try:
+        return protocol.error(call.call_id, error)
+    except (KeyboardInterrupt, SystemExit):
+        raise
+    except BaseException as problem:
+        # Its data can't be carried, or is too large, or its code is no text.
+        log.exception(f"error {call.name}", f"the error of {call.name} can't be sent", problem)
+        sentence = f"{call.name} refused, and why can't be sent: {describe(problem)}"
+        return protocol.error(call.call_id, InternalError(sentence))
+
+
+def cancelled_before_its_turn(call: Call, waited: float) -> Cancelled | None:
+    """Return why a call is not to be run any more, None if it is. `waited` is in seconds."""
+    if call.cancelled:
+        return Cancelled("the call was cancelled before its turn")
+    if call.timeout is not None and waited > call.timeout:
+        return Cancelled(f"the call's time limit of {call.timeout:g} s passed before its turn")
+    return None

@@ -1,0 +1,238 @@
+"""One client of a server: its socket, what it still has to send, and when it is listened to.
+
+What is promised:
+
+* No method blocks: each does at most one `recv` or one `send`.
+* No method raises for what the peer did; a connection that fails is marked `hung_up`.
+* The poller watches for reading until the connection is seen ready while it may not be read
+  (`mute`), and for writing only while something waits for room.
+
+Which connection has its turn is not decided here but in `server`.
+"""
+
+from __future__ import annotations
+
+import socket
+from typing import Final
+
+from .limits import KIB, Limits
+from .poller import READ, WRITE, Poller, has_hung_up
+from .protocol import ServerProtocol
+
+MOST_SENT: Final = 256 * KIB
+"""Bytes given to one send(2): a large answer must not hold up the others."""
+
+# macOS has no MSG_NOSIGNAL; Python ignores SIGPIPE unless the host changed that.
+SEND_FLAGS: Final = getattr(socket, "MSG_NOSIGNAL", 0)
+
+
+class Connection:
+    """One accepted connection. Its flags are read and set by the server."""
+
+    __slots__ = (
+        "_mask",
+        "_max_unsent",
+        "_most_waiting",
+        "_out",
+        "_poller",
+        "_read_size",
+        "_socket",
+        "answers_waiting",
+        "busy",
+        "closed",
+        "dirty",
+        "ended",
+        "fd",
+        "finished_a_frame",
+        "hung_up",
+        "muted",
+        "protocol",
+        "queued",
+        "readable",
+        "received_at",
+        "unsent",
+    )
+
+    def __init__(
+        self, sock: socket.socket, protocol: ServerProtocol, poller: Poller, limits: Limits
+    ) -> None:
+        self._socket = sock
+        self._poller = poller
+        self._read_size = limits.read_size
+        self._max_unsent = limits.max_unsent
+        self._most_waiting = limits.max_frames_waiting
+        self._out: list[bytes | memoryview] = []
+        self._mask: int | None = READ  # what the poller watches for; None: not registered
+        self.fd = sock.fileno()
+        self.protocol = protocol
+        self.unsent = 0  # bytes that wait to be sent
+        self.answers_waiting = 0  # answers that no send has seen yet
+        self.received_at = 0.0  # when it was last read, on the server's clock
+        self.readable = True  # there may be something to read: a first look costs less than a poll
+        self.queued = False  # stands in the row
+        self.busy = False  # its command is running
+        self.dirty = False  # stands in the list of those with something to send
+        self.muted = False  # was seen ready while it might not be read
+        self.finished_a_frame = False
+        self.ended = False  # end of file, or the framing is lost: nothing more is read
+        self.hung_up = False  # wholly gone: nothing can be sent
+        self.closed = False
+        poller.register(self.fd, READ)
+
+    # What it may do
+
+    @property
+    def can_read(self) -> bool:
+        """Whether one more read is allowed: few frames wait, and few answers."""
+        return (
+            not self.ended
+            and self.protocol.frames_waiting < self._most_waiting
+            and self.unsent < self._max_unsent
+        )
+
+    @property
+    def can_run(self) -> bool:
+        """Whether a frame waits and its answer may be made."""
+        return self.protocol.frames_waiting > 0 and self.unsent < self._max_unsent
+
+    @property
+    def has_work(self) -> bool:
+        """Whether a turn would do something."""
+        return not self.busy and (self.can_run or (self.readable and self.can_read))
+
+    @property
+    def is_over(self) -> bool:
+        """Whether nothing is left to be done but to close it."""
+        return (
+            not self.busy
+            and (self.ended or (self.hung_up and not self.readable))
+            and not self.protocol.frames_waiting
+            and (self.hung_up or not self.unsent)
+        )
+
+    # What the poller watches
+
+    def watch(self) -> None:
+        """Let the poller watch for what is wanted now."""
+        mask = 0 if self.muted or self.ended else READ
+        if self.unsent:
+            mask |= WRITE
+        if self._mask is not None and mask != self._mask:
+            self._mask = mask
+            self._poller.modify(self.fd, mask)
+
+    def mute(self) -> None:
+        """Watch for nothing but the hang-up: it was seen ready and may not be served now."""
+        self.muted = True
+        if self._mask:
+            self._mask = 0
+            self._poller.modify(self.fd, 0)
+
+    def unmute(self) -> None:
+        """Watch again for what is wanted, if it was muted."""
+        if self.muted:
+            self.muted = False
+            self.watch()
+
+    def unwatch(self) -> None:
+        """Take it out of the poller. Idempotent."""
+        if self._mask is not None:
+            self._mask = None
+            self._poller.unregister(self.fd)
+
+    # What it does
+
+    def hang_up(self) -> None:
+        """Note that the peer has wholly gone: nothing more is sent, the rest is read.
+
+        It is taken out of the poller, which would report the hang-up for ever.
+        """
+        if not self.hung_up:
+            self.hung_up = True
+            self.unwatch()
+            self.protocol.hang_up()
+            self._forget_output()
+            self.readable = not self.ended
+
+    def receive(self) -> None:
+        """Read once. What came, the end or a failure included, goes to the protocol."""
+        try:
+            data = self._socket.recv(self._read_size)
+        except BlockingIOError:
+            self.readable = False
+            return
+        except OSError:  # ECONNRESET: the peer closed it and left answers unread
+            self.hang_up()
+            data = b""
+        # A short read has emptied the socket. One whose peer has gone is read to its end.
+        self.readable = self.hung_up or len(data) == self._read_size
+        self.protocol.receive(data)
+        if not data:
+            self.end()
+            if not self.hung_up and has_hung_up(self.fd):
+                self.hang_up()
+
+    def discard_input(self) -> None:
+        """Read once and forget it: closing with unread input resets the client's connection."""
+        try:
+            self._socket.recv(self._read_size)
+        except OSError:
+            pass  # nothing there, or nobody
+
+    def end(self) -> None:
+        """Read no more."""
+        self.ended = True
+        self.readable = False
+        self.watch()
+
+    def queue(self, frame: bytes) -> None:
+        """Let a frame wait for the next `flush`."""
+        self._out.append(frame)
+        self.unsent += len(frame)
+        self.answers_waiting += 1
+
+    def flush(self) -> None:
+        """Send once. What the socket does not take waits for room."""
+        self.answers_waiting = 0
+        out = self._out
+        if not out:
+            return
+        if len(out) == 1:
+            data = out[0]
+        elif self.unsent <= MOST_SENT:
+            data = b"".join(out)
+            out[:] = [data]
+        else:
+            data = out[0]
+        try:
+            sent = self._socket.send(data[:MOST_SENT], SEND_FLAGS)
+        except BlockingIOError:
+            sent = 0
+        except OSError:  # EPIPE, ECONNRESET: nobody reads any more
+            self.hang_up()
+            return
+        self.unsent -= sent
+        if sent == len(data):
+            del out[0]
+        elif sent:
+            out[0] = memoryview(data)[sent:]
+        self.watch()
+
+    def close(self) -> None:
+        """Unregister and close. Idempotent."""
+        if not self.closed:
+            self.closed = True
+            self.unwatch()
+            self._forget_output()
+            self.protocol.close()
+            self._socket.close()
+
+    def abandon(self) -> None:
+        """Close the descriptor and touch nothing that a parent process shares."""
+        self.closed = True
+        self._mask = None
+        self._socket.close()
+
+    def _forget_output(self) -> None:
+        self._out.clear()
+        self.unsent = self.answers_waiting = 0

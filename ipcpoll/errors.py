@@ -1,0 +1,189 @@
+"""Every exception that ipcpoll raises, in one tree.
+
+::
+
+    IpcError
+    ├─ UsageError (RuntimeError)          the host misused it: closed, forked child, two threads
+    ├─ AlreadyRunning (OSError)           a live server owns this address; says its pid
+    ├─ UnsafeAddress (PermissionError)    directory or socket of another user or open to others
+    ├─ NotRunning (ConnectionError)       no socket
+    │  └─ StaleSocket                     the socket is there and nobody listens
+    ├─ NotPolled (TimeoutError)           alive, and it has not read this call in time
+    ├─ NotAnswered (TimeoutError)         it read the call and has not answered in time
+    ├─ PeerGone (ConnectionError)         it closed the connection before the answer
+    ├─ UntrustedPeer (PermissionError)    the server belongs to another user
+    ├─ FrameTooLarge (ValueError)         over a limit, before anything was sent
+    └─ CommandError                       the answer is an error: .code, .message, .data
+       ├─ UnknownCommand                  unknown-command
+       ├─ InvalidArguments (ValueError)   invalid-arguments
+       ├─ InternalError                   internal
+       ├─ Cancelled                       cancelled
+       ├─ ShuttingDown                    shutting-down
+       └─ Busy                            busy
+
+Each is also the builtin that fits, so ``except TimeoutError`` works without importing ipcpoll.
+A command refuses by raising `CommandError`; the client raises the same code, message and data.
+
+`WireError` stands beside the tree: it is how the receiving modules tell each other what the
+*peer* did wrong. The server answers it and the client turns it into `PeerGone`; it never
+reaches a caller.
+"""
+
+from __future__ import annotations
+
+from typing import ClassVar, Final
+
+MALFORMED: Final = "malformed"
+TOO_LARGE: Final = "too-large"
+
+
+class IpcError(Exception):
+    """The root of all errors of ipcpoll."""
+
+
+class UsageError(IpcError, RuntimeError):
+    """The program misused ipcpoll: a closed object, a forked child, two threads at once."""
+
+
+class AlreadyRunning(IpcError, OSError):
+    """A live server owns this address. It was not disturbed."""
+
+
+class UnsafeAddress(IpcError, PermissionError):
+    """The directory or the socket belongs to another user or is open to others."""
+
+
+class NotRunning(IpcError, ConnectionError):
+    """There is no socket at this address: the program does not run."""
+
+
+class StaleSocket(NotRunning):
+    """The socket is there and nobody listens: the program ended without tidying up."""
+
+
+class NotPolled(IpcError, TimeoutError):
+    """The program is alive and has not read this call within the time limit."""
+
+
+class NotAnswered(IpcError, TimeoutError):
+    """The program has not answered within the time limit. It may still run the call."""
+
+
+class PeerGone(IpcError, ConnectionError):
+    """The program closed the connection before the answer. The call may have run."""
+
+
+class UntrustedPeer(IpcError, PermissionError):
+    """The server belongs to another user. Nothing was sent."""
+
+
+class FrameTooLarge(IpcError, ValueError):
+    """The frame is over a limit. Nothing was sent."""
+
+
+class CommandError(IpcError):
+    """The answer is an error.
+
+    A command raises it to refuse: ``raise CommandError("no-such-level", "there is no level 9")``.
+    `code` is stable text for programs (an application's codes are its own words), `message` is
+    one sentence for people, `data` any value that can be carried, or None for none.
+    """
+
+    code: str
+    message: str
+    data: object
+
+    def __init__(self, code: str, message: str, data: object = None) -> None:
+        super().__init__(code, message, data)
+        self.code = code
+        self.message = message
+        self.data = data
+
+    def __str__(self) -> str:
+        return f"{self.message} [{self.code}]"
+
+
+class _LibraryError(CommandError):
+    """A `CommandError` whose code belongs to ipcpoll: made from the message alone."""
+
+    CODE: ClassVar[str]
+
+    def __init__(self, message: str, data: object = None) -> None:
+        super().__init__(self.CODE, message, data)
+
+    def __reduce__(self) -> tuple[object, ...]:
+        # BaseException would call the class with (code, message, data).
+        return type(self), (self.message, self.data)
+
+
+class UnknownCommand(_LibraryError):
+    """The server has no command of this name. The message names the nearest."""
+
+    CODE = "unknown-command"
+
+
+class InvalidArguments(_LibraryError, ValueError):
+    """The fields do not fit the command. The message names the place."""
+
+    CODE = "invalid-arguments"
+
+
+class InternalError(_LibraryError):
+    """The command failed in a way it did not foresee. The server's log has the traceback."""
+
+    CODE = "internal"
+
+
+class Cancelled(_LibraryError):
+    """The call was cancelled before it was done."""
+
+    CODE = "cancelled"
+
+
+class ShuttingDown(_LibraryError):
+    """The server closed before the call had its turn. It was not run."""
+
+    CODE = "shutting-down"
+
+
+class Busy(_LibraryError):
+    """The server has no room for one more. It was not run; try again later."""
+
+    CODE = "busy"
+
+
+_BY_CODE: Final[dict[str, type[_LibraryError]]] = {
+    cls.CODE: cls
+    for cls in (UnknownCommand, InvalidArguments, InternalError, Cancelled, ShuttingDown, Busy)
+}
+
+
+def error_from_wire(code: str, message: str, data: object) -> CommandError:
+    """Return the exception that a received error stands for: the class that owns the code."""
+    cls = _BY_CODE.get(code)
+    return CommandError(code, message, data) if cls is None else cls(message, data)
+
+
+class WireError(Exception):
+    """What the peer sent can't be accepted. Internal to ipcpoll; see the module's docstring.
+
+    `call_id` is the call that it concerns, None where that could not be read. `fatal` says that
+    the framing is lost and nothing more can be read from this peer. `answerable` is False for a
+    notification, which is never answered.
+    """
+
+    def __init__(
+        self,
+        code: str,
+        message: str,
+        *,
+        call_id: int | None = None,
+        fatal: bool = False,
+        answerable: bool = True,
+    ) -> None:
+        super().__init__(message)
+        self.code = code
+        self.message = message
+        self.call_id = call_id
+        self.fatal = fatal
+        self.answerable = answerable

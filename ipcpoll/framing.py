@@ -1,0 +1,168 @@
+"""Frames: where one ends and the next begins in a stream of bytes. No I/O, no CBOR library.
+
+A frame is one CBOR byte string under tag 24 ("encoded CBOR data item", RFC 8949, 3.4.5.1): the
+bytes D8 18, a byte-string head with the length, the payload. So a stream is a CBOR sequence
+(RFC 8742), the first two bytes tell a stranger who typed text, and the length is known before a
+byte of the payload is buffered. Any definite head is accepted, the shortest is written.
+
+What is promised:
+
+* `FrameBuffer` gives the same payloads however the bytes were split.
+* It never holds more than one payload of the limit plus what one `feed` brought.
+* A broken head loses the stream: the frames before it are given, then `WireError` (fatal) is
+  raised by each `next`. Nothing is skipped, nothing is guessed.
+
+This module does not look into a payload.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+from .errors import MALFORMED, TOO_LARGE, WireError
+
+MAGIC: Final = b"\xd8\x18"
+"""The head of tag 24: the first two bytes of every frame."""
+
+_MAGIC_0, _MAGIC_1 = MAGIC
+_BYTES_0: Final = 0x40  # byte string, length 0 in the head itself
+_BYTES_23: Final = 0x57  # byte string, length 23 in the head itself
+_LENGTH_BYTES: Final = {0x58: 1, 0x59: 2, 0x5A: 4, 0x5B: 8}  # byte string, length in n bytes
+_INDEFINITE: Final = 0x5F
+
+MAX_OVERHEAD: Final = len(MAGIC) + 1 + 8
+"""The most bytes that a frame adds to its payload."""
+
+_TEXT_STARTS: Final = frozenset(b"\t\n\r" + bytes(range(0x20, 0x7F)))
+
+
+def frame(payload: bytes) -> bytes:
+    """Return `payload` as one frame, with the shortest head."""
+    size = len(payload)
+    if size <= _BYTES_23 - _BYTES_0:
+        return b"\xd8\x18%c%b" % (_BYTES_0 + size, payload)
+    if size <= 0xFF:
+        return b"\xd8\x18\x58%c%b" % (size, payload)
+    if size <= 0xFFFF:
+        return b"\xd8\x18\x59%b%b" % (size.to_bytes(2, "big"), payload)
+    if size <= 0xFFFFFFFF:
+        return b"\xd8\x18\x5a%b%b" % (size.to_bytes(4, "big"), payload)
+    return b"\xd8\x18\x5b%b%b" % (size.to_bytes(8, "big"), payload)
+
+
+class FrameBuffer:
+    """Takes bytes as they come, gives whole payloads.
+
+    `max_payload` is the largest payload in bytes; a head that announces more is refused before
+    the payload is buffered.
+    """
+
+    __slots__ = ("_buffer", "_error", "_start", "max_payload")
+
+    def __init__(self, max_payload: int) -> None:
+        self.max_payload = max_payload
+        self._buffer = bytearray()
+        self._start = 0  # where the next frame begins in the buffer
+        self._error: WireError | None = None
+
+    def __len__(self) -> int:
+        """Return how many bytes wait."""
+        return len(self._buffer) - self._start
+
+    @property
+    def broken(self) -> bool:
+        """Whether the stream is lost. Bytes that come after that are not kept."""
+        return self._error is not None
+
+    def feed(self, data: bytes) -> None:
+        """Take in what was received. Never raises; what is wrong is said by `next`."""
+        if self._error is None:
+            self._buffer += data
+
+    def next(self) -> bytes | None:
+        """Return the next whole payload, or None when more bytes are needed.
+
+        Raises WireError (fatal), each time, when the stream is lost.
+        """
+        if self._error is not None:
+            raise self._error
+        try:
+            span = self._whole_frame()
+        except WireError as error:
+            self._error = error
+            self._drop()
+            raise
+        if span is None:
+            return None
+        begin, end = span
+        with memoryview(self._buffer) as view:
+            payload = bytes(view[begin:end])
+        if end == len(self._buffer):
+            self._drop()
+        else:
+            self._start = end
+        return payload
+
+    def _drop(self) -> None:
+        self._buffer.clear()
+        self._start = 0
+
+    def _whole_frame(self) -> tuple[int, int] | None:
+        """Return where the next payload begins and ends, None while it is not whole."""
+        buffer = self._buffer
+        start = self._start
+        got = len(buffer) - start
+        if got < len(MAGIC) + 1:
+            self._refuse_bad_magic(start, got)
+            self._compact()
+            return None
+        if buffer[start] != _MAGIC_0 or buffer[start + 1] != _MAGIC_1:
+            self._refuse_bad_magic(start, got)
+        head = buffer[start + 2]
+        begin = start + 3
+        if _BYTES_0 <= head <= _BYTES_23:
+            size = head - _BYTES_0
+        elif (width := _LENGTH_BYTES.get(head)) is not None:
+            if got < 3 + width:
+                self._compact()
+                return None
+            begin += width
+            size = int.from_bytes(buffer[start + 3 : begin], "big")
+        else:
+            raise WireError(MALFORMED, _bad_head(head), fatal=True)
+        if size > self.max_payload:
+            raise WireError(
+                TOO_LARGE,
+                f"the frame announces {size} bytes, the limit is {self.max_payload}",
+                fatal=True,
+            )
+        end = begin + size
+        if end > len(buffer):
+            self._compact()
+            return None
+        return begin, end
+
+    def _refuse_bad_magic(self, start: int, got: int) -> None:
+        first = bytes(self._buffer[start : start + min(got, len(MAGIC))])
+        if MAGIC.startswith(first):
+            return
+        if first[0] in _TEXT_STARTS:
+            message = (
+                "this socket speaks CBOR frames (d8 18 …), not text: "
+                "use the ipcpoll client of the program"
+            )
+        else:
+            message = f"a frame begins with the bytes d8 18, not {first.hex(' ')}"
+        raise WireError(MALFORMED, message, fatal=True)
+
+    def _compact(self) -> None:
+        """Forget the frames that were given: the buffer must not grow with the stream."""
+        if self._start:
+            del self._buffer[: self._start]
+            self._start = 0
+
+
+def _bad_head(head: int) -> str:
+    if head == _INDEFINITE:
+        return "the frame's byte string has an indefinite length"
+    return f"tag 24 must hold a byte string of definite length, not an item with head {head:02x}"

@@ -1,0 +1,79 @@
+"""Every limit of ipcpoll, by name, with its default and the reason for it.
+
+Nothing else in the package holds a number that bounds a buffer, a count, a depth or a time.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, fields
+from typing import Final
+
+KIB: Final = 1024
+MIB: Final = 1024 * KIB
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Limits:
+    """The limits of a server or a client. Sizes are bytes, times are seconds.
+
+    ``Limits(max_clients=1000)`` changes one and keeps the others. A value that makes no sense
+    raises ValueError.
+    """
+
+    poll_seconds: float = 0.005
+    """The time budget of one `poll` that names none. A third of a frame at 60 per second."""
+
+    max_frame: int = 256 * KIB
+    """The largest payload of a request. A byte limit is a time limit too: 256 KiB of one-byte
+    items take up to 0.15 s to decode, 1 MiB takes 0.7 s. ssh-agent takes 256 KiB as well."""
+
+    max_answer: int = 16 * MIB
+    """The largest payload of an answer. varlink's limit."""
+
+    max_clients: int = 256
+    """Connections at once; one more is told `busy` and closed. dbus-daemon: 256 per user."""
+
+    max_frames_waiting: int = 16
+    """Whole frames of one connection that wait for their turns before its reading stops.
+    websockets: 16, QEMU: 8."""
+
+    max_unsent: int = 256 * KIB
+    """Unsent answers of one connection before its calls and its reading wait."""
+
+    max_nested_polls: int = 8
+    """Polls inside polls (a command that opens a modal dialog, and so on) that still serve."""
+
+    max_accepts: int = 64
+    """New connections taken in by one poll: about 1 ms. Twisted and asyncio: about 100."""
+
+    backlog: int = 1024
+    """Connections that wait for a poll; the kernel caps it (net.core.somaxconn)."""
+
+    read_size: int = 64 * KIB
+    """Bytes taken by one read. varlink: 64 KiB, Redis: 16 KiB."""
+
+    answers_joined: int = 16
+    """Answers of one connection that are sent together, before the end of the poll. Sending
+    only at the end makes pipelining clients run in lockstep, half as fast."""
+
+    accept_pause_seconds: float = 1.0
+    """How long no connection is accepted when the process has no descriptor left.
+    asyncio and tmux: 1 s."""
+
+    log_seconds: float = 60.0
+    """One log line for each kind of mishap in this time; the others are counted."""
+
+    def __post_init__(self) -> None:
+        for field in fields(self):
+            value = getattr(self, field.name)
+            least = 0 if field.name.endswith("_seconds") else 1
+            if not (math.isfinite(value) and value >= least):
+                raise ValueError(f"Limits.{field.name} must be at least {least}, not {value!r}")
+
+
+MAX_DEPTH: Final = 64
+"""Containers inside containers in one payload, the message's own array included. Part of the
+protocol, so no setting. D-Bus: 32 + 32."""
+
+DEFAULT_LIMITS: Final = Limits()

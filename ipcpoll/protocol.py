@@ -1,0 +1,391 @@
+"""One connection's conversation: bytes to messages and back, for either end. No socket, no clock.
+
+Feed what was received with `receive` (``b""`` is the end of file); take messages one by one with
+`ServerProtocol.next_request` or `ClientProtocol.next_response`; the methods that make a message
+return the bytes to send. What is legal stands in `states`.
+
+What is promised:
+
+* Any bytes give messages or `WireError`, nothing else, the same however they were split.
+* At most ``max_frames_waiting`` payloads are taken apart ahead of their turn; the rest stays in
+  the frame buffer, which is bounded.
+* `receive` never raises: the fault comes behind the messages before it.
+
+Messages on the wire (docs/protocol.md): call ``[id, name, {fields}]`` with an optional map of
+options, cancel ``[id]``; answer ``[id, 0, value]``, error ``[id, 1, {…}]``, piece
+``[id, 2, item]``.
+"""
+
+from __future__ import annotations
+
+import math
+from collections import Counter, deque
+from typing import Any, Final, NamedTuple
+
+from . import codec
+from .errors import MALFORMED, CommandError, FrameTooLarge, WireError, error_from_wire
+from .framing import FrameBuffer, frame
+from .limits import Limits
+from .states import CALL, LINK, CallEvent, CallState, IllegalTransition, Link, LinkEvent, step
+
+ANSWER, ERROR, PIECE = 0, 1, 2
+"""The second item of what a server sends."""
+
+_CANCEL_HEAD: Final = b"\x81"  # an array of one: the only message that has it
+_ANSWER_ITEM, _ERROR_ITEM, _PIECE_ITEM = b"\x00", b"\x01", b"\x02"
+_NULL: Final = b"\xf6"
+_SHORT_CALL, _LONG_CALL = 3, 4
+
+
+class Call(NamedTuple):
+    """A request. `call_id` None: a notification, which is never answered."""
+
+    call_id: int | None
+    name: str
+    fields: dict[str, Any]
+    timeout: float | None
+    """Seconds the client waits, None where it did not say."""
+    cancelled: bool
+    """Its cancel has been received already, behind it."""
+
+
+class Cancel(NamedTuple):
+    """The client gives the call up. The call is still answered."""
+
+    call_id: int
+
+
+class Answer(NamedTuple):
+    """The answer of a call, as a plain value."""
+
+    call_id: int
+    value: Any
+
+
+class Failure(NamedTuple):
+    """An error. `call_id` None: it concerns every call in flight."""
+
+    call_id: int | None
+    error: CommandError
+
+
+class Piece(NamedTuple):
+    """One piece of an answer that comes in pieces, as a plain value."""
+
+    call_id: int
+    item: Any
+
+
+class _Protocol:
+    """What both ends share: the link's state and the payloads that wait for their turn."""
+
+    def __init__(self, limits: Limits, decoder: codec.Decoder, max_payload: int) -> None:
+        self.link = Link.OPEN
+        self.calls: dict[int, CallState] = {}
+        self._decoder = decoder
+        self._buffer = FrameBuffer(max_payload)
+        self._waiting: deque[bytes] = deque()
+        self._most_waiting = limits.max_frames_waiting
+        self._more = False  # the looking ahead stopped at its limit, not for want of bytes
+        self._fault: WireError | None = None
+
+    @property
+    def frames_waiting(self) -> int:
+        """How many whole frames (or the fault behind them) can be taken now, up to the limit."""
+        return len(self._waiting) + (self._fault is not None)
+
+    @property
+    def bytes_waiting(self) -> int:
+        """How many bytes are kept that were received and not taken."""
+        return len(self._buffer) + sum(map(len, self._waiting))
+
+    def receive(self, data: bytes) -> None:
+        """Take in what was received; ``b""`` is the end of file. Never raises."""
+        if data:
+            self._buffer.feed(data)
+            if len(self._waiting) < self._most_waiting and self._fault is None:
+                self._look_ahead()
+        elif LinkEvent.END in LINK[self.link]:
+            self.link = LINK[self.link][LinkEvent.END]
+
+    def hang_up(self) -> None:
+        """Note that the peer has wholly gone."""
+        self.link = step(LINK, self.link, LinkEvent.HANG_UP)
+
+    def close(self) -> None:
+        """Note that this end closed the connection."""
+        self.link = step(LINK, self.link, LinkEvent.CLOSE)
+        self._waiting.clear()
+        self._fault = None
+
+    @property
+    def can_send(self) -> bool:
+        """Whether anything can be sent to the peer."""
+        return LinkEvent.SEND in LINK[self.link]
+
+    def forget(self, call_id: int) -> None:
+        """Note that a call will neither be sent nor answered after all."""
+        self.calls.pop(call_id, None)
+
+    def _look_ahead(self) -> None:
+        self._more = False
+        try:
+            while (payload := self._buffer.next()) is not None:
+                self._waiting.append(payload)
+                self._saw(payload)
+                if len(self._waiting) >= self._most_waiting:
+                    self._more = True
+                    return
+        except WireError as error:
+            self._fault = error
+
+    def _saw(self, payload: bytes) -> None:
+        """Look at a payload that has just arrived, before its turn."""
+
+    def _take(self) -> bytes | None:
+        """Take the next payload; raise the fault behind the last."""
+        if self._waiting:
+            self.link = step(LINK, self.link, LinkEvent.TAKE)
+            payload = self._waiting.popleft()
+            if self._more:
+                self._look_ahead()
+            return payload
+        if self._fault is not None:
+            fault, self._fault = self._fault, None
+            self.link = step(LINK, self.link, LinkEvent.LOSE)
+            raise fault
+        return None
+
+    def _send(self, payload: bytes, limit: int) -> bytes:
+        if len(payload) > limit:
+            raise FrameTooLarge(f"the frame has {len(payload)} bytes, the limit is {limit}")
+        self.link = step(LINK, self.link, LinkEvent.SEND)
+        return frame(payload)
+
+    def _move(self, call_id: int, event: CallEvent) -> CallState:
+        """Move a call along its table. Raises IllegalTransition."""
+        state = step(CALL, self.calls.get(call_id, CallState.NONE), event)
+        if state is CallState.NONE:
+            self.calls.pop(call_id, None)
+        else:
+            self.calls[call_id] = state
+        return state
+
+
+class ServerProtocol(_Protocol):
+    """The server's end of one connection."""
+
+    def __init__(self, limits: Limits, decoder: codec.Decoder) -> None:
+        super().__init__(limits, decoder, limits.max_frame)
+        self._max_answer = limits.max_answer
+        self._cancels: Counter[int] = Counter()  # cancels that wait behind their calls
+
+    def next_request(self) -> Call | Cancel | None:
+        """Take the next frame: one call or cancel; None when there is no whole frame.
+
+        Raises WireError for what is not one of these. Unless it is fatal, the next frame can be
+        taken as usual.
+        """
+        payload = self._take()
+        if payload is None:
+            return None
+        try:
+            return self._parse(self._decoder.decode(payload))
+        except WireError as error:
+            self._blame(error, payload)
+            raise
+
+    def _blame(self, error: WireError, payload: bytes) -> None:
+        """Find the call that a bad frame meant: only it fails, the others go on."""
+        if payload[:1] not in (b"\x83", b"\x84"):
+            return
+        call_id, error.answerable = _peek_id(payload)
+        if call_id is not None and call_id not in self.calls:
+            error.call_id = call_id
+            self._move(call_id, CallEvent.CALL)  # so that it can be answered
+
+    def _saw(self, payload: bytes) -> None:
+        if payload[:1] == _CANCEL_HEAD:
+            call_id, _ = _peek_id(payload)
+            if call_id is not None:
+                self._cancels[call_id] += 1
+
+    def _parse(self, message: Any) -> Call | Cancel:
+        if type(message) is not list:
+            raise WireError(MALFORMED, "a message is an array: [id, name, {fields}]")
+        if len(message) == 1:
+            return self._parse_cancel(message[0])
+        if len(message) not in (_SHORT_CALL, _LONG_CALL):
+            raise WireError(
+                MALFORMED, f"a call is [id, name, {{fields}}], not {len(message)} items"
+            )
+        call_id, name, fields = message[:3]
+        if call_id is not None and not _is_id(call_id):
+            raise WireError(MALFORMED, "a call's id is unsigned, or null - at `$[0]`")
+        if type(name) is not str:
+            raise WireError(MALFORMED, "a command's name is text - at `$[1]`")
+        if type(fields) is not dict:
+            raise WireError(MALFORMED, "a command's fields are a map - at `$[2]`")
+        timeout = _parse_options(message[3]) if len(message) == _LONG_CALL else None
+        if call_id is None:
+            return Call(None, name, fields, timeout, False)
+        if call_id in self.calls:
+            raise WireError(MALFORMED, f"the id {call_id} is in flight already - at `$[0]`")
+        self._move(call_id, CallEvent.CALL)
+        cancelled = self._cancels[call_id] > 0 if self._cancels else False
+        return Call(call_id, name, fields, timeout, cancelled)
+
+    def _parse_cancel(self, call_id: Any) -> Cancel:
+        if not _is_id(call_id):
+            raise WireError(MALFORMED, "a cancel is [id], and an id is unsigned - at `$[0]`")
+        self._cancels[call_id] -= 1
+        if self._cancels[call_id] <= 0:
+            del self._cancels[call_id]
+        self._move(call_id, CallEvent.CANCEL)
+        return Cancel(call_id)
+
+    def answer(self, call_id: int, item: bytes) -> bytes:
+        """Return the frame that ends a call with the encoded `item`.
+
+        Raises FrameTooLarge, after which the call can still be ended with an error.
+        """
+        sent = self._send(_message(codec.encode(call_id), _ANSWER_ITEM, item), self._max_answer)
+        self._move(call_id, CallEvent.ANSWER)
+        return sent
+
+    def piece(self, call_id: int, item: bytes) -> bytes:
+        """Return the frame of one piece. Raises FrameTooLarge."""
+        sent = self._send(_message(codec.encode(call_id), _PIECE_ITEM, item), self._max_answer)
+        self._move(call_id, CallEvent.PIECE)
+        return sent
+
+    def error(self, call_id: int | None, error: CommandError) -> bytes:
+        """Return the frame that ends a call, or with None concerns them all, with an error.
+
+        Raises TypeError or ValueError when its data can't be carried and FrameTooLarge when it
+        is too large; then the call is still in flight.
+        """
+        body: dict[str, Any] = {"code": error.code, "message": error.message}
+        if error.data is not None:
+            body["data"] = error.data
+        id_item = _NULL if call_id is None else codec.encode(call_id)
+        sent = self._send(_message(id_item, _ERROR_ITEM, codec.encode(body)), self._max_answer)
+        if call_id is not None:
+            self._move(call_id, CallEvent.ANSWER)
+        return sent
+
+
+class ClientProtocol(_Protocol):
+    """The client's end of one connection."""
+
+    def __init__(self, limits: Limits, decoder: codec.Decoder) -> None:
+        super().__init__(limits, decoder, limits.max_answer)
+        self._max_frame = limits.max_frame
+        self._last_id = 0
+
+    def new_id(self) -> int:
+        """Return an id that no call of this connection had."""
+        self._last_id += 1
+        return self._last_id
+
+    def call(self, call_id: int, payload: bytes) -> bytes:
+        """Return the frame of a call. Raises FrameTooLarge."""
+        sent = self._send(payload, self._max_frame)
+        self._move(call_id, CallEvent.CALL)
+        return sent
+
+    def notify(self, payload: bytes) -> bytes:
+        """Return the frame of a notification. Raises FrameTooLarge."""
+        return self._send(payload, self._max_frame)
+
+    def cancel(self, call_id: int) -> bytes:
+        """Return the frame that gives a call up. Its answer will still come."""
+        sent = self._send(_message(codec.encode(call_id)), self._max_frame)
+        self._move(call_id, CallEvent.CANCEL)
+        return sent
+
+    def next_response(self) -> Answer | Failure | Piece | None:
+        """Take the next frame; None when there is no whole one.
+
+        Raises WireError. A server that sends what can't be read is not to be talked to again.
+        """
+        payload = self._take()
+        return None if payload is None else self._parse(self._decoder.decode(payload))
+
+    def _parse(self, message: Any) -> Answer | Failure | Piece:
+        if type(message) is not list or len(message) != 3:
+            raise WireError(MALFORMED, "an answer is [id, kind, item]")
+        call_id, kind, item = message
+        if kind == ERROR and call_id is None:
+            return Failure(None, _parse_error(item))
+        if not _is_id(call_id):
+            raise WireError(MALFORMED, "an answer's id is unsigned - at `$[0]`")
+        if type(kind) is not int or kind not in (ANSWER, ERROR, PIECE):
+            raise WireError(MALFORMED, f"an answer's kind is 0, 1 or 2, not {kind!r} - at `$[1]`")
+        response: Answer | Failure | Piece
+        if kind == ERROR:
+            response = Failure(call_id, _parse_error(item))
+        else:
+            response = Answer(call_id, item) if kind == ANSWER else Piece(call_id, item)
+        try:
+            self._move(call_id, CallEvent.PIECE if kind == PIECE else CallEvent.ANSWER)
+        except IllegalTransition:
+            raise WireError(MALFORMED, f"an answer to {call_id}, which is not in flight") from None
+        return response
+
+
+# ---------------------------------------------------------------------------------------------
+# Parts of messages
+
+
+def call_payload_plain(call_id: bytes, name: str, fields: dict[str, Any]) -> bytes:
+    """Return a call's payload from plain values. Raises TypeError or ValueError with the place."""
+    return _message(call_id, codec.encode(name), codec.encode(fields))
+
+
+def _message(*items: bytes) -> bytes:
+    return b"%b%b" % (codec.array_head(len(items)), b"".join(items))
+
+
+def _is_id(value: Any) -> bool:
+    return type(value) is int and value >= 0
+
+
+def _parse_options(options: Any) -> float | None:
+    if type(options) is not dict:
+        raise WireError(MALFORMED, "a call's options are a map - at `$[3]`")
+    unknown = options.keys() - {"timeout"}
+    if unknown:
+        shown = str(next(iter(unknown)))[:80]
+        raise WireError(MALFORMED, f"there is no option `{shown}` - at `$[3]`")
+    timeout = options.get("timeout")
+    if timeout is None:
+        return None
+    if type(timeout) not in (int, float) or not (math.isfinite(timeout) and timeout >= 0):
+        raise WireError(MALFORMED, "a timeout is a number of seconds - at `$[3].timeout`")
+    return float(timeout)
+
+
+def _parse_error(item: Any) -> CommandError:
+    if (
+        type(item) is not dict
+        or type(item.get("code")) is not str
+        or type(item.get("message")) is not str
+    ):
+        raise WireError(MALFORMED, 'an error is {"code": text, "message": text} - at `$[2]`')
+    return error_from_wire(item["code"], item["message"], item.get("data"))
+
+
+def _peek_id(payload: bytes) -> tuple[int | None, bool]:
+    """Return the id of a request without decoding it, and whether it wants an answer."""
+    if len(payload) < 2:
+        return None, True
+    head = payload[1]
+    if head == _NULL[0]:
+        return None, False
+    if head < 24:
+        return head, True
+    width = {24: 1, 25: 2, 26: 4, 27: 8}.get(head)
+    if width is None or len(payload) < 2 + width:
+        return None, True
+    return int.from_bytes(payload[2 : 2 + width], "big"), True

@@ -1,0 +1,406 @@
+"""The round: who has the next turn. What `Server.poll` does when something is ready.
+
+In this order (docs/design.md tells why):
+
+1. *Take in*: everything that the poller shows as ready joins the row, new connections too.
+2. *Turns*: the first of the row has one frame served and goes to the end of the row. The row
+   lives across polls. After every turn the budgets are looked at.
+3. *Settle*: answers are sent, and the wake descriptor is set if work is left, else silenced.
+
+A round inside a round (a command opened a main loop of its own, which polled) is the same; the
+connections whose commands are running are muted when they are seen ready, and come back as their
+commands return. Nested too deeply, everything that is seen ready is muted, or the innermost loop
+would spin.
+
+What is legal on a connection is decided in `protocol`, what it may do in `connection`, what a call
+is answered in `calls`. One thread at a time; `server` sees to that.
+"""
+
+from __future__ import annotations
+
+import socket
+from collections import Counter, deque
+from collections.abc import Callable
+from typing import Any, Final
+
+from . import calls
+from .acceptor import Acceptor
+from .codec import Decoder
+from .connection import Connection
+from .errors import Busy, CommandError, InternalError, ShuttingDown, WireError, error_from_wire
+from .limits import Limits
+from .log import Log
+from .poller import HANGUP, READ, WRITE, Poller
+from .protocol import Call, ServerProtocol
+from .schema import CommandSet
+from .wakeup import Deadlines, Wakeup
+
+COUNTED: Final = ("accepted", "refused", "evicted", "turns", "faults", "dropped")
+
+
+class Round:
+    """The connections of one server and the row of those that have work."""
+
+    def __init__(
+        self,
+        poller: Poller,
+        wakeup: Wakeup,
+        deadlines: Deadlines,
+        acceptor: Acceptor,
+        commands: CommandSet,
+        limits: Limits,
+        log: Log,
+        clock: Callable[[], float],
+    ) -> None:
+        self._poller = poller
+        self._wakeup = wakeup
+        self._wake_fd = wakeup.fileno()
+        self._deadlines = deadlines
+        self._acceptor = acceptor
+        self._commands = commands
+        self._limits = limits
+        self._log = log
+        self._clock = clock
+        self._decoder = Decoder()
+        self._row: deque[Connection] = deque()  # who has work, in the order of their turns
+        self._dirty: list[Connection] = []  # who has answers that no send has seen yet
+        self._depth = 0  # rounds on the stack
+        self._quieted = False  # nested too deeply: what was seen ready is muted
+        self._closed = False
+        self.connections: dict[int, Connection] = {}
+        self.counts: Counter[str] = Counter()
+
+    @property
+    def pending(self) -> bool:
+        """Whether work was left, as far as it is known here."""
+        return bool(self._row) or self._acceptor.more
+
+    def run(
+        self,
+        events: list[tuple[int, int]],
+        ctx: Any,
+        max_commands: int | None,
+        max_seconds: float | None,
+    ) -> int:
+        """Serve what is ready, within the budgets of `Server.poll`; return the turns taken."""
+        began = self._clock()
+        least = self._limits.poll_seconds
+        seconds = least if max_seconds is None else max_seconds
+        if not seconds >= 0:  # NaN is not
+            raise ValueError(f"max_seconds must be at least 0, not {seconds}")
+        if max_commands is not None and max_commands < 0:
+            raise ValueError(f"max_commands must be at least 0, not {max_commands}")
+        self._depth += 1
+        try:
+            if self._depth > self._limits.max_nested_polls:
+                self._quiet(events)
+                return 0
+            self._take_in(events)
+            if max_commands == 0:
+                self._only_read()
+                return 0
+            # A read that completes no frame is no turn, and looking for the first is bounded too.
+            patience = began + max(seconds, least)
+            return self._take_turns(ctx, max_commands, began + seconds, patience)
+        finally:
+            self._depth -= 1
+            if not self._closed:
+                self._settle()
+
+    # -----------------------------------------------------------------------------------------
+    # 1. Take in
+
+    def _take_in(self, events: list[tuple[int, int]]) -> None:
+        """Let everything that is ready join the row."""
+        connections = self.connections
+        accept = self._acceptor.more
+        for fd, mask in events:
+            connection = connections.get(fd)
+            if connection is not None:
+                self._notice(connection, mask)
+            elif fd == self._acceptor.fd:
+                accept = True
+            elif fd == self._wake_fd:
+                self._wakeup.seen()
+            else:
+                self._deadlines.run_due(self._clock())
+        if accept:
+            for sock in self._acceptor.accept():
+                self._welcome(sock)
+
+    def _notice(self, connection: Connection, mask: int) -> None:
+        """Take in what the poller says of one connection."""
+        if mask & HANGUP:
+            connection.hang_up()
+        else:
+            if mask & WRITE:
+                connection.flush()
+            if mask & READ:
+                connection.readable = True
+                if connection.busy or not connection.can_read:
+                    connection.mute()
+        self._rest(connection)
+
+    def _only_read(self) -> None:
+        """Take in what came, and run nothing."""
+        for _ in range(len(self._row)):
+            connection = self._row.popleft()
+            connection.queued = False
+            if connection.readable and connection.can_read:
+                self._receive(connection)
+            self._rest(connection)
+
+    # -----------------------------------------------------------------------------------------
+    # 2. Turns
+
+    def _take_turns(
+        self, ctx: Any, max_commands: int | None, deadline: float, patience: float
+    ) -> int:
+        row = self._row
+        turns = 0
+        while row:
+            connection = row.popleft()
+            connection.queued = False
+            if self._turn(connection, ctx):
+                turns += 1
+                if turns == max_commands:
+                    break
+            if self._clock() >= (deadline if turns else patience):
+                break
+        self.counts["turns"] += turns
+        return turns
+
+    def _turn(self, connection: Connection, ctx: Any) -> bool:
+        """Give one connection its turn; return whether it had a frame."""
+        if connection.readable and connection.can_read:
+            self._receive(connection)
+        took = connection.can_run
+        if took:
+            try:
+                request = connection.protocol.next_request()
+            except WireError as fault:
+                self._answer_fault(connection, fault)
+            else:
+                connection.finished_a_frame = True
+                if type(request) is Call:
+                    self._serve(connection, request, ctx)
+        if not connection.closed:
+            self._rest(connection)
+        return took
+
+    def _receive(self, connection: Connection) -> None:
+        connection.receive()
+        connection.received_at = self._clock()
+
+    def _rest(self, connection: Connection) -> None:
+        """After something was done for a connection: back into the row, or wait, or end."""
+        if connection.has_work:
+            if not connection.queued:
+                connection.queued = True
+                self._row.append(connection)
+        elif connection.is_over:
+            self._drop(connection)
+            return
+        if connection.muted and not connection.busy and connection.can_read:
+            connection.unmute()
+
+    def _serve(self, connection: Connection, call: Call, ctx: Any) -> None:
+        """Run one call and queue its reply."""
+        refusal = self._why_not_run(connection, call)
+        if refusal is not None:
+            self._reply(connection, calls.fail(call, refusal, connection.protocol, self._log))
+            return
+        if self._row or self._dirty:
+            self._wakeup.signal()  # for a main loop that this command may open
+        connection.busy = True
+        try:
+            reply = calls.run(call, ctx, self._commands, connection.protocol, self._log)
+        except BaseException as error:  # KeyboardInterrupt, SystemExit
+            connection.busy = False
+            self._end_interrupted(connection, call, error)
+            raise
+        connection.busy = False
+        self._reply(connection, reply)
+        if self._closed and not connection.closed:
+            self._say_farewell(connection)
+
+    def _why_not_run(self, connection: Connection, call: Call) -> CommandError | None:
+        """Return why a call is not run, None if it is. A notification always is."""
+        if call.call_id is None:
+            return None
+        if connection.hung_up:
+            # Whoever gave up and tries again must not have it run twice.
+            self.counts["dropped"] += 1
+            return calls.ABANDONED
+        waited = 0.0 if call.timeout is None else self._clock() - connection.received_at
+        return calls.cancelled_before_its_turn(call, waited)
+
+    def _reply(self, connection: Connection, frame: bytes | None) -> None:
+        """Queue a reply; it is sent at the end of the poll, or sooner when many wait."""
+        if frame is None or connection.closed or connection.hung_up:
+            return
+        connection.queue(frame)
+        if connection.answers_waiting >= self._limits.answers_joined:
+            connection.flush()
+        elif not connection.dirty and not self._closed:
+            connection.dirty = True
+            self._dirty.append(connection)
+
+    def _answer_fault(self, connection: Connection, fault: WireError) -> None:
+        """Answer a frame that is no request. The connection lives on where the framing is whole."""
+        self.counts["faults"] += 1
+        self._log.warning(f"fault {fault.code}", f"a client sent a bad frame: {fault.message}")
+        if fault.answerable and connection.protocol.can_send:
+            error = error_from_wire(fault.code, fault.message, None)
+            self._reply(connection, connection.protocol.error(fault.call_id, error))
+        if fault.fatal:
+            connection.discard_input()
+            connection.end()
+
+    def _end_interrupted(self, connection: Connection, call: Call, error: BaseException) -> None:
+        """Tell the caller of an interrupted command, and close its connection."""
+        name = type(error).__name__
+        self._log.warning("interrupted", f"{name} in the command {call.name}; its client is closed")
+        if not connection.closed:
+            sentence = InternalError(f"{call.name} was interrupted by {name}")
+            self._reply(connection, calls.fail(call, sentence, connection.protocol, self._log))
+            connection.flush()
+            self._drop(connection)
+
+    # -----------------------------------------------------------------------------------------
+    # 3. Settle
+
+    def _settle(self) -> None:
+        """Send what was answered, and say whether work is left."""
+        dirty = self._dirty
+        while dirty:
+            connection = dirty.pop()
+            connection.dirty = False
+            connection.flush()
+            self._rest(connection)
+        if self._quieted and self._depth < self._limits.max_nested_polls:
+            self._unquiet()
+        if self.pending:
+            # What waits in our own memory wakes no loop.
+            self._wakeup.signal()
+        else:
+            self._wakeup.silence()
+
+    # -----------------------------------------------------------------------------------------
+    # Connections come and go
+
+    def _welcome(self, sock: socket.socket) -> None:
+        """Let a new connection join the row, or turn it away."""
+        self.counts["accepted"] += 1
+        if len(self.connections) >= self._limits.max_clients and not self._evict():
+            self._turn_away(sock)
+            return
+        protocol = ServerProtocol(self._limits, self._decoder)
+        try:
+            connection = Connection(sock, protocol, self._poller, self._limits)
+        except OSError as error:  # ENOSPC, ENOMEM: epoll_ctl(2) takes no more
+            self._log.warning("register", f"a new connection can't be watched: {error}")
+            sock.close()
+            return
+        self.connections[connection.fd] = connection
+        self._rest(connection)
+
+    def _turn_away(self, sock: socket.socket) -> None:
+        self.counts["refused"] += 1
+        most = self._limits.max_clients
+        self._log.warning("full", f"a client was turned away: {most} are connected already")
+        full = Busy(f"the server has {most} clients already; try again later")
+        with sock:
+            try:
+                sock.send(ServerProtocol(self._limits, self._decoder).error(None, full))
+                sock.recv(self._limits.read_size)  # or the client sees a reset
+            except OSError:
+                pass  # it has gone, or sent nothing yet
+
+    def _evict(self) -> bool:
+        """Make room: close the oldest connection that never finished a frame and waits for none."""
+        for connection in self.connections.values():
+            if not (connection.finished_a_frame or connection.queued or connection.busy):
+                self.counts["evicted"] += 1
+                self._log.warning("evicted", "a client that never finished a frame made room")
+                self._say_last(connection, Busy("the server needed the room of a silent client"))
+                return True
+        return False
+
+    def _drop(self, connection: Connection) -> None:
+        """Unregister and close."""
+        if connection.queued:
+            self._row.remove(connection)
+            connection.queued = False
+        if connection.dirty:
+            self._dirty.remove(connection)
+            connection.dirty = False
+        self.connections.pop(connection.fd, None)
+        connection.close()
+        if not self._closed:
+            self._acceptor.end_pause()  # a descriptor is free again
+
+    def _say_farewell(self, connection: Connection) -> None:
+        self._say_last(connection, ShuttingDown("the server closed before the call had its turn"))
+
+    def _say_last(self, connection: Connection, error: CommandError) -> None:
+        """End every call of a connection with one error, by one send, and close it."""
+        if not connection.ended and not connection.hung_up:
+            connection.receive()  # unread input would reset the client's connection
+        if not connection.hung_up:
+            connection.queue(connection.protocol.error(None, error))
+            connection.flush()
+            if connection.unsent:
+                self._log.warning("cut", "a client was closed that did not read its answers")
+        self._drop(connection)
+
+    def close(self) -> None:
+        """End every connection; one whose command is on the stack is ended as it returns."""
+        self._closed = True
+        self._row.clear()
+        self._dirty.clear()
+        self._acceptor.more = False
+        for connection in list(self.connections.values()):
+            connection.queued = connection.dirty = False
+            if connection.busy:
+                connection.unwatch()
+            else:
+                self._say_farewell(connection)
+
+    def abandon(self) -> None:
+        """Close the descriptors; touch nothing that a parent process shares."""
+        self._closed = True
+        self._row.clear()
+        self._dirty.clear()
+        self._acceptor.more = False
+        for connection in self.connections.values():
+            connection.abandon()
+        self.connections.clear()
+
+    # -----------------------------------------------------------------------------------------
+    # Nested too deeply
+
+    def _quiet(self, events: list[tuple[int, int]]) -> None:
+        """Mute all that is ready: too many rounds are on the stack to serve anyone."""
+        self._quieted = True
+        for fd, mask in events:
+            connection = self.connections.get(fd)
+            if connection is not None:
+                if mask & HANGUP:
+                    connection.hang_up()
+                else:
+                    connection.readable = connection.readable or bool(mask & READ)
+                    connection.mute()
+            elif fd == self._acceptor.fd:
+                self._acceptor.mute()
+            elif fd == self._wake_fd:
+                self._wakeup.seen()
+            else:
+                self._deadlines.run_due(self._clock())
+
+    def _unquiet(self) -> None:
+        self._quieted = False
+        self._acceptor.unmute()
+        for connection in list(self.connections.values()):
+            connection.watch()
+            self._rest(connection)

@@ -1,0 +1,269 @@
+"""The server: one descriptor to watch, one call that serves whoever asked. No thread.
+
+What is promised: `Server.poll` never blocks and never raises for what a client or a command did;
+it is bounded and fair; the descriptor is readable if and only if `poll` has something to do.
+
+Here is its face and its life: which thread may poll, birth, close, forks. Who has the next turn
+is decided in `round`.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+import types
+import warnings
+from collections.abc import Callable, Iterable
+from os import PathLike
+from typing import TYPE_CHECKING, Any, Final, Generic, NoReturn
+
+from . import forks
+from .acceptor import Acceptor
+from .address import is_name, make_runtime_directory, socket_path
+from .command import Command
+from .errors import UsageError
+from .limits import DEFAULT_LIMITS, Limits
+from .listener import listen
+from .log import Log
+from .poller import READ, make_poller
+from .round import COUNTED, Round
+from .schema import CommandSet
+from .wakeup import Deadlines, Wakeup
+
+if TYPE_CHECKING:
+    from typing_extensions import TypeVar
+
+    C = TypeVar("C", default=Any)
+else:
+    from typing import TypeVar
+
+    C = TypeVar("C")
+
+_NO_DESCRIPTOR: Final = -2
+"""Stands for the timer's descriptor where the platform has none and a deadline is due."""
+
+_TWO_THREADS: Final = "another thread is inside poll(); a server belongs to one thread"
+
+
+class Server(Generic[C]):
+    """Serves typed commands to other processes of this user, when it is polled.
+
+    Binds at once and is ready to be polled; clients that connect before the first `poll` wait in
+    the backlog. `address` is a name (see `runtime_path`) or a path. `commands` is a command class,
+    a union ``A | B`` of them, or an iterable of classes.
+
+    Raises TypeError that names class and field for a command that can't be carried,
+    AlreadyRunning when a live server has the address, FileExistsError when something else stands
+    there, UnsafeAddress when it belongs to another user, OSError as bind(2).
+
+    One thread uses it; only `wake` may be called by others. As a context manager it closes
+    itself. After a fork it belongs to the parent; the child can only forget it.
+    """
+
+    def __init__(
+        self,
+        address: str | PathLike[str],
+        commands: type[Command[C, Any]] | Iterable[type[Command[C, Any]]] | types.UnionType,
+        *,
+        limits: Limits = DEFAULT_LIMITS,
+    ) -> None:
+        self._closed = True  # for `__del__`, until there is something to close
+        command_set = CommandSet(commands)
+        path = socket_path(address)
+        if is_name(address):
+            make_runtime_directory(path)
+        self._clock: Callable[[], float] = time.monotonic
+        self._entry = threading.Lock()
+        self._owner: int | None = None  # the thread that is inside `poll`
+        self._listener = listen(path, limits.backlog)
+        try:
+            self._poller = make_poller()
+            register = self._poller.register
+            self._wakeup = Wakeup()
+            register(self._wakeup.fileno(), READ)
+        except BaseException:
+            self._listener.close()
+            raise
+        self._deadlines = Deadlines(lambda fd: register(fd, READ))
+        log = Log(time.monotonic, limits.log_seconds)
+        clock = self._clock
+        acceptor = Acceptor(self._listener, self._poller, self._deadlines, limits, log, clock)
+        self._round = Round(
+            self._poller, self._wakeup, self._deadlines, acceptor, command_set, limits, log, clock
+        )
+        self._ready: Callable[[], list[tuple[int, int]]] = self._poller.poll
+        self._fileno = self._poller.fileno()
+        self._closed = False
+        forks.watch(self)
+
+    # -----------------------------------------------------------------------------------------
+    # For the host's loop
+
+    def fileno(self) -> int:
+        """Return the descriptor to watch for reading, -1 after `close`.
+
+        It is the poller's own (epoll on Linux): constant, close-on-exec, level-triggered, and
+        readable if and only if `poll` has something to do now. Does not block.
+        """
+        return self._fileno
+
+    @property
+    def pending(self) -> bool:
+        """Whether the last `poll` left work that it knows of.
+
+        A level-triggered host need not ask: the descriptor is readable then. An edge-triggered
+        one polls until this is False.
+        """
+        return self._round.pending
+
+    def poll(
+        self, ctx: C, *, max_commands: int | None = None, max_seconds: float | None = None
+    ) -> int:
+        """Serve who asked, within the budgets, and return how many turns were taken.
+
+        `ctx` is what each command's ``process`` gets. A turn is one frame of one connection.
+        `max_commands` bounds the turns; None: no bound; 0: take in what came and run nothing.
+        `max_seconds` is looked at after each turn; None: ``Limits.poll_seconds``; 0: one turn;
+        ``math.inf``: no bound. A command in progress is never interrupted.
+
+        Never blocks. May be called inside a command (by a nested main loop), where it serves the
+        other connections. Raises UsageError when the server is closed, in a forked child, and
+        while another thread is inside; ValueError for a negative budget or one that is no number;
+        and what no library may keep: a KeyboardInterrupt or SystemExit of a command. After each
+        of these the server is whole and can be polled again.
+        """
+        # Idle, this is two look-ups and one system call; what may not be polled any more has
+        # another `poll` (see `_refuse_polls`).
+        if self._owner is not None:
+            return self._poll_inside(ctx, max_commands, max_seconds)
+        events = self._ready()
+        if not events:
+            return 0
+        if not self._entry.acquire(blocking=False):
+            raise UsageError(_TWO_THREADS)
+        try:
+            self._owner = threading.get_ident()
+            return self._round.run(events, ctx, max_commands, max_seconds)
+        finally:
+            self._owner = None
+            self._entry.release()
+            if self._deadlines.by_hand:
+                self._ready = self._ready_by_hand
+
+    def _poll_inside(self, ctx: C, max_commands: int | None, max_seconds: float | None) -> int:
+        """Poll inside a poll."""
+        if self._owner != threading.get_ident():
+            raise UsageError(_TWO_THREADS)
+        events = self._ready()
+        return self._round.run(events, ctx, max_commands, max_seconds) if events else 0
+
+    def _ready_by_hand(self) -> list[tuple[int, int]]:
+        """Take the place of the poller's `poll` while a deadline has no timer descriptor."""
+        events = self._poller.poll()
+        when = self._deadlines.next()
+        if when is None:
+            self._ready = self._poller.poll
+        elif when <= self._clock():
+            events.append((_NO_DESCRIPTOR, READ))
+        return events
+
+    def wake(self) -> None:
+        """Make the descriptor readable, so that the loop calls `poll` soon.
+
+        The one call that any thread may make, and a signal handler. Does nothing after `close`.
+        """
+        self._wakeup.wake()
+
+    def next_deadline(self) -> float | None:
+        """Return when to poll next even if nothing is readable, on `time.monotonic`.
+
+        None: never. Only needed where the platform has no timer descriptor; on Linux the
+        descriptor itself becomes readable at this moment.
+        """
+        return self._deadlines.next()
+
+    # -----------------------------------------------------------------------------------------
+    # Its life
+
+    @property
+    def address(self) -> str:
+        """The absolute path of the socket, also after `close`."""
+        return self._listener.path
+
+    @property
+    def closed(self) -> bool:
+        """Whether it was closed."""
+        return self._closed
+
+    def stats(self) -> dict[str, int]:
+        """Return what was counted since it was made.
+
+        ``clients`` are connected now; ``accepted``, ``refused`` (the server was full) and
+        ``evicted`` (they never finished a frame and the room was needed) count connections;
+        ``turns`` counts frames, ``faults`` those that were no request, and ``dropped`` the calls
+        that were not run because their client had gone.
+        """
+        counts = self._round.counts
+        return {"clients": len(self._round.connections)} | {name: counts[name] for name in COUNTED}
+
+    def close(self) -> None:
+        """Stop serving: remove the socket, tell the clients, free every descriptor. Idempotent.
+
+        Legal inside a command, at any depth: the calls whose commands are on the stack are still
+        answered as they return, all others get `ShuttingDown`. That is also how "answer, then
+        stop" is written. Does not block. Raises UsageError while another thread is inside `poll`.
+        """
+        if self._closed:
+            return
+        if self._owner not in (None, threading.get_ident()):
+            raise UsageError(_TWO_THREADS)
+        self._closed = True
+        self._fileno = -1
+        self._refuse_polls("the server is closed")
+        forks.unwatch(self)
+        self._listener.close()
+        self._round.close()
+        self._poller.close()
+        self._wakeup.close()
+        self._deadlines.close()
+
+    def __enter__(self) -> Server[C]:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def __del__(self) -> None:
+        if not self._closed:
+            warnings.warn(f"unclosed {self!r}", ResourceWarning, source=self, stacklevel=1)
+            self._abandon("the server is closed")
+
+    def __repr__(self) -> str:
+        state = "closed" if self._closed else f"{len(self._round.connections)} clients"
+        return f"<ipcpoll.Server {self.address} ({state})>"
+
+    def after_fork(self) -> None:
+        """Let go of the parent's descriptors. Called in a forked child; see `forks`."""
+        self._abandon(forks.IN_CHILD)
+
+    def _abandon(self, reason: str) -> None:
+        """Close the descriptors and leave alone what another process may share.
+
+        In a forked child the epoll set is the parent's too: an unregistration here would make
+        the parent deaf, closing is harmless.
+        """
+        self._closed = True
+        self._fileno = -1
+        self._refuse_polls(reason)
+        self._listener.close(unlink=False)
+        self._round.abandon()
+        self._poller.close()
+        self._wakeup.close()
+        self._deadlines.close()
+
+    def _refuse_polls(self, reason: str) -> None:
+        # The idle path of `poll` has no time to ask whether it may.
+        def refuse(*_: object, **__: object) -> NoReturn:
+            raise UsageError(reason)
+
+        self.__dict__["poll"] = refuse

@@ -1,0 +1,258 @@
+"""The two descriptors that make a poller readable without a client: wake and timer.
+
+`Wakeup` says "there is work left", or "another thread wants a poll". `Timer` becomes readable at a
+moment; `Deadlines` keeps many moments on one timer.
+
+What is promised: no descriptor of these blocks, is inherited by a child program, or wakes the
+host while nothing is due. The timer's descriptor is made with the first deadline.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import heapq
+import itertools
+import os
+import struct
+import sys
+import threading
+from collections.abc import Callable
+
+NANOSECONDS = 1_000_000_000
+
+
+class Wakeup:
+    """A descriptor that is readable from `wake` or `signal` until it was seen.
+
+    eventfd(2) where there is one, else a pipe. `wake` may be called by any thread and from a
+    signal handler; the rest by the owner only. The owner's `signal` says that work is left, and
+    `silence` takes that back without losing a `wake` that came in between.
+    """
+
+    def __init__(self) -> None:
+        # Re-entrant: a signal handler may call `wake` while the same thread is in `close`.
+        self._lock = threading.RLock()
+        self._signalled = False
+        self._woken = False
+        if hasattr(os, "eventfd"):
+            self._read = self._write = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
+        else:  # pragma: no cover - macOS and the BSDs
+            self._read, self._write = _pipe()
+
+    def fileno(self) -> int:
+        """Return the descriptor to watch for reading; -1 after `close`."""
+        return self._read
+
+    def wake(self) -> None:
+        """Make the descriptor readable, from any thread. Does nothing when it is closed."""
+        self._woken = True  # before the descriptor: `silence` looks at it after the descriptor
+        self._set()
+
+    def signal(self) -> None:
+        """Make the descriptor readable, because work is left."""
+        if not self._signalled:
+            self._signalled = True
+            self._set()
+
+    def silence(self) -> None:
+        """Take `signal` back: no work is left."""
+        if self._signalled:
+            self._signalled = False
+            self._clear()
+            if self._woken:
+                self._set()
+
+    def seen(self) -> None:
+        """Silence the descriptor that was reported as readable, before looking for work."""
+        self._clear()
+        self._signalled = self._woken = False
+
+    def close(self) -> None:
+        """Close the descriptor. Idempotent."""
+        with self._lock:
+            read, write = self._read, self._write
+            self._read = self._write = -1
+        for fd in {read, write} - {-1}:
+            os.close(fd)
+
+    def _set(self) -> None:
+        with self._lock:
+            if self._write >= 0:
+                # EAGAIN: it is set as far as it goes.
+                with contextlib.suppress(BlockingIOError):
+                    os.write(self._write, _ONE)
+
+    def _clear(self) -> None:
+        with contextlib.suppress(BlockingIOError):
+            os.read(self._read, 65536)
+
+
+_ONE = (1).to_bytes(8, sys.byteorder)  # eventfd(2): eight bytes are added to its counter
+
+
+def _pipe() -> tuple[int, int]:
+    read, write = os.pipe()
+    os.set_blocking(read, False)
+    os.set_blocking(write, False)
+    return read, write
+
+
+class Timer:
+    """A descriptor that is readable from a moment on, on the clock of `time.monotonic`.
+
+    timerfd_create(2): in `os` since Python 3.13, before that through ctypes, which is imported
+    only then. Raises OSError or AttributeError where the platform has none.
+    """
+
+    def __init__(self) -> None:
+        self._set_at = _timerfd_functions()
+        self._fd = self._set_at.create()
+
+    def fileno(self) -> int:
+        """Return the descriptor to watch for reading; -1 after `close`."""
+        return self._fd
+
+    def arm(self, when: float | None) -> None:
+        """Become readable at `when` (absolute, `time.monotonic` seconds); None: never.
+
+        A moment that has passed counts as now. Arming also silences an expiry that was not read.
+        """
+        # 0 would disarm, and rounding up never wakes the host before the moment.
+        nanoseconds = 0 if when is None else max(1, int(when * NANOSECONDS) + 1)
+        self._set_at.arm(self._fd, nanoseconds)
+
+    def close(self) -> None:
+        """Close the descriptor. Idempotent."""
+        if self._fd >= 0:
+            os.close(self._fd)
+            self._fd = -1
+
+
+class _OsTimerfd:  # pragma: no cover - which of the two runs depends on the Python version
+    """timerfd of the os module, Python 3.13."""
+
+    def create(self) -> int:
+        import time  # noqa: PLC0415
+
+        flags = os.TFD_NONBLOCK | os.TFD_CLOEXEC  # type: ignore[attr-defined,unused-ignore]
+        fd: int = os.timerfd_create(time.CLOCK_MONOTONIC, flags=flags)  # type: ignore[attr-defined,unused-ignore]
+        return fd
+
+    def arm(self, fd: int, nanoseconds: int) -> None:
+        flags = os.TFD_TIMER_ABSTIME  # type: ignore[attr-defined,unused-ignore]
+        os.timerfd_settime_ns(fd, flags=flags, initial=nanoseconds)  # type: ignore[attr-defined,unused-ignore]
+
+
+class _CtypesTimerfd:  # pragma: no cover - which of the two runs depends on the Python version
+    """timerfd of the C library, for Python 3.11 and 3.12."""
+
+    ABSTIME = 1
+
+    def __init__(self) -> None:
+        import ctypes  # noqa: PLC0415
+
+        self._libc = ctypes.CDLL(None, use_errno=True)
+        self._errno = ctypes.get_errno
+
+    def create(self) -> int:
+        import time  # noqa: PLC0415
+
+        flags = os.O_NONBLOCK | os.O_CLOEXEC  # TFD_NONBLOCK and TFD_CLOEXEC are these
+        return self._check(self._libc.timerfd_create(time.CLOCK_MONOTONIC, flags))
+
+    def arm(self, fd: int, nanoseconds: int) -> None:
+        # struct itimerspec: interval and value, each a struct timespec of two longs
+        spec = struct.pack("@4l", 0, 0, *divmod(nanoseconds, NANOSECONDS))
+        self._check(self._libc.timerfd_settime(fd, self.ABSTIME, spec, None))
+
+    def _check(self, result: int) -> int:
+        if result < 0:
+            error = self._errno()
+            raise OSError(error, os.strerror(error))
+        return result
+
+
+def _timerfd_functions() -> _OsTimerfd | _CtypesTimerfd:
+    return _OsTimerfd() if hasattr(os, "timerfd_create") else _CtypesTimerfd()
+
+
+class Deadline:
+    """One moment and what is done then. Made by `Deadlines.add`."""
+
+    __slots__ = ("action", "when")
+
+    def __init__(self, when: float, action: Callable[[], None]) -> None:
+        self.when = when
+        self.action: Callable[[], None] | None = action
+
+    def cancel(self) -> None:
+        """Forget it. Idempotent."""
+        self.action = None
+
+
+class Deadlines:
+    """Moments on one timer. Times are absolute seconds on the owner's clock.
+
+    `watch` is called with the timer's descriptor when it is made. Where the platform has no timer
+    descriptor, `next` still tells when to look.
+    """
+
+    def __init__(self, watch: Callable[[int], None]) -> None:
+        self._watch = watch
+        self._heap: list[tuple[float, int, Deadline]] = []
+        self._order = itertools.count()
+        self._timer: Timer | None = None
+        self._armed: float | None = None
+        self._no_timer = False
+
+    def add(self, when: float, action: Callable[[], None]) -> Deadline:
+        """Do `action` at the first `run_due` from `when` on."""
+        deadline = Deadline(when, action)
+        heapq.heappush(self._heap, (when, next(self._order), deadline))
+        self.settle()
+        return deadline
+
+    def next(self) -> float | None:
+        """Return the next moment, None when there is none."""
+        heap = self._heap
+        while heap and heap[0][2].action is None:
+            heapq.heappop(heap)
+        return heap[0][0] if heap else None
+
+    def run_due(self, now: float) -> None:
+        """Do what is due, in order."""
+        while (when := self.next()) is not None and when <= now:
+            deadline = heapq.heappop(self._heap)[2]
+            action, deadline.action = deadline.action, None
+            if action is not None:
+                action()
+        self.settle(again=True)
+
+    def settle(self, *, again: bool = False) -> None:
+        """Arm the timer for the next moment, or disarm it. `again`: it may have gone off."""
+        when = self.next()
+        if when == self._armed and not again:
+            return
+        if self._timer is None:
+            if when is None or self._no_timer:
+                return
+            try:
+                self._timer = Timer()
+            except (OSError, AttributeError):
+                self._no_timer = True  # `next` says when to poll
+                return
+            self._watch(self._timer.fileno())
+        self._timer.arm(when)
+        self._armed = when
+
+    @property
+    def by_hand(self) -> bool:
+        """Whether a deadline waits that no descriptor will tell of."""
+        return self._no_timer and self.next() is not None
+
+    def close(self) -> None:
+        """Forget everything and close the timer. Idempotent."""
+        self._heap.clear()
+        if self._timer is not None:
+            self._timer.close()
+            self._timer = None
