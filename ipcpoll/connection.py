@@ -122,17 +122,21 @@ class Connection:
             self._poller.modify(self.fd, mask)
 
     def mute(self) -> None:
-        """Watch for nothing but the hang-up: it was seen ready and may not be served now."""
+        """Do not watch for reading: it was seen ready and may not be read now."""
+        self.muted = True
+        self.watch()
+
+    def mute_all(self) -> None:
+        """Watch for nothing but the hang-up, until the next `watch`."""
         self.muted = True
         if self._mask:
             self._mask = 0
             self._poller.modify(self.fd, 0)
 
     def unmute(self) -> None:
-        """Watch again for what is wanted, if it was muted."""
-        if self.muted:
-            self.muted = False
-            self.watch()
+        """Watch for reading again."""
+        self.muted = False
+        self.watch()
 
     def unwatch(self) -> None:
         """Take it out of the poller. Idempotent."""

@@ -390,7 +390,7 @@ class Round:
                     connection.hang_up()
                 else:
                     connection.readable = connection.readable or bool(mask & READ)
-                    connection.mute()
+                    connection.mute_all()
             elif fd == self._acceptor.fd:
                 self._acceptor.mute()
             elif fd == self._wake_fd:

@@ -1,0 +1,62 @@
+"""Fixtures that many tests share."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pytest
+from harness import COMMANDS, Peer, settle
+
+from ipcpoll import Limits, Server
+
+
+@pytest.fixture
+def directory() -> Iterator[str]:
+    """A private directory with a short name: a socket's path has 107 bytes."""
+    with tempfile.TemporaryDirectory(prefix="ipcpoll-") as path:
+        yield path
+
+
+@pytest.fixture
+def make_server(directory: str) -> Iterator[Callable[..., Server[Any]]]:
+    """Make servers; at the end each one that is open must fall silent, and is closed."""
+    servers: list[Server[Any]] = []
+
+    def make(commands: Any = COMMANDS, **limits: Any) -> Server[Any]:
+        path = f"{directory}/{len(servers)}.sock"
+        servers.append(Server(path, commands, limits=Limits(**limits)))
+        return servers[-1]
+
+    yield make
+    for server in servers:
+        if not server.closed:
+            settle(server)
+        server.close()
+
+
+@pytest.fixture
+def server(make_server: Callable[..., Server[Any]]) -> Server[Any]:
+    """A server of the harness's commands."""
+    return make_server()
+
+
+@pytest.fixture
+def connect() -> Iterator[Callable[[Server[Any]], Peer]]:
+    """Make clients by hand; they are closed at the end, after the server."""
+    peers: list[Peer] = []
+
+    def make(server: Server[Any]) -> Peer:
+        peers.append(Peer(server))
+        return peers[-1]
+
+    yield make
+    for peer in peers:
+        peer.close()
+
+
+@pytest.fixture
+def peer(server: Server[Any], connect: Callable[[Server[Any]], Peer]) -> Peer:
+    """One client of `server`."""
+    return connect(server)
