@@ -68,7 +68,7 @@ class Connection:
         self.unsent = 0  # bytes that wait to be sent
         self.answers_waiting = 0  # answers that no send has seen yet
         self.received_at = 0.0  # when it was last read, on the server's clock
-        self.readable = True  # there may be something to read: a first look costs less than a poll
+        self.readable = False  # there may be something to read
         self.queued = False  # stands in the row
         self.busy = False  # its command is running
         self.dirty = False  # stands in the list of those with something to send

@@ -62,4 +62,5 @@ def describe(error: BaseException) -> str:
         words = "(its text can't be shown)"
     name = type(error).__name__
     shown = words if len(words) <= MOST_SHOWN else words[:MOST_SHOWN] + "…"
+    shown = shown.encode(errors="backslashreplace").decode()  # lone surrogates can't be carried
     return f"{name}: {shown}" if shown else name

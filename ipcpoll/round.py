@@ -112,8 +112,17 @@ class Round:
 
     def _take_in(self, events: list[tuple[int, int]]) -> None:
         """Let everything that is ready join the row."""
+        accept = self._sort(events) or self._acceptor.more
+        if accept:
+            for sock in self._acceptor.accept():
+                self._welcome(sock)
+            # What the new ones have sent, and which of them have gone again meanwhile.
+            self._sort(self._poller.poll())
+
+    def _sort(self, events: list[tuple[int, int]]) -> bool:
+        """Take in what the poller says; return whether there are new connections."""
         connections = self.connections
-        accept = self._acceptor.more
+        accept = False
         for fd, mask in events:
             connection = connections.get(fd)
             if connection is not None:
@@ -124,9 +133,7 @@ class Round:
                 self._wakeup.seen()
             else:
                 self._deadlines.run_due(self._clock())
-        if accept:
-            for sock in self._acceptor.accept():
-                self._welcome(sock)
+        return accept
 
     def _notice(self, connection: Connection, mask: int) -> None:
         """Take in what the poller says of one connection."""
@@ -290,7 +297,7 @@ class Round:
     # Connections come and go
 
     def _welcome(self, sock: socket.socket) -> None:
-        """Let a new connection join the row, or turn it away."""
+        """Watch a new connection, or turn it away."""
         self.counts["accepted"] += 1
         if len(self.connections) >= self._limits.max_clients and not self._evict():
             self._turn_away(sock)
@@ -303,7 +310,6 @@ class Round:
             sock.close()
             return
         self.connections[connection.fd] = connection
-        self._rest(connection)
 
     def _turn_away(self, sock: socket.socket) -> None:
         self.counts["refused"] += 1
