@@ -15,6 +15,7 @@ from .errors import (
     CommandError,
     FrameTooLarge,
     InternalError,
+    UnknownCommand,
     WireError,
     error_from_wire,
 )
@@ -24,6 +25,9 @@ from .schema import CommandSet
 
 ABANDONED: Final = Cancelled("the client went away before the call had its turn")
 """Why the call of a client that has gone is not run. Nobody is there to read it."""
+
+_NAME_SHOWN: Final = 80  # characters of a name that a client sent
+_FITS_ALWAYS: Final = 200  # characters of a sentence that is well within `LEAST_ERROR`
 
 
 def run(
@@ -68,9 +72,10 @@ def run(
 def fail(call: Call, error: CommandError, protocol: ServerProtocol, log: Log) -> bytes | None:
     """Return the reply that ends a call with an error; a notification's goes to the log."""
     if call.call_id is None:
-        log.warning(
-            f"notification {call.name}", f"the notification {call.name} failed: {describe(error)}"
-        )
+        # A name that no command has is no kind of its own: the client could make up any number.
+        kind = error.CODE if isinstance(error, UnknownCommand) else call.name
+        name = call.name[:_NAME_SHOWN]
+        log.warning(f"notification {kind}", f"the notification {name} failed: {describe(error)}")
         return None
     if not protocol.can_send:
         protocol.forget(call.call_id)
@@ -82,8 +87,9 @@ def fail(call: Call, error: CommandError, protocol: ServerProtocol, log: Log) ->
     except BaseException as problem:
         # Its data can't be carried, or is too large, or its code is no text.
         log.exception(f"error {call.name}", f"the error of {call.name} can't be sent", problem)
-        sentence = f"{call.name} refused, and why can't be sent: {describe(problem)}"
-        return protocol.error(call.call_id, InternalError(sentence))
+        name = call.name[:_NAME_SHOWN]
+        sentence = f"{name} refused, and why can't be sent: {describe(problem)}"
+        return protocol.error(call.call_id, InternalError(sentence[:_FITS_ALWAYS]))
 
 
 def cancelled_before_its_turn(call: Call, waited: float) -> Cancelled | None:

@@ -92,7 +92,7 @@ def _connect(sock: socket.socket, path: str, deadline: float) -> None:
         pause = min(2 * pause, _LONGEST_RETRY)
 
 
-class _Outgoing:
+class Outgoing:
     """One frame that waits to be sent. `call_id` None: a notification or a cancel."""
 
     __slots__ = ("begun", "call_id", "data")
@@ -113,7 +113,7 @@ class Channel:
         self._socket = connect(path, deadline)
         self._protocol = ClientProtocol(limits, Decoder())
         self._read_size = limits.read_size
-        self._out: deque[_Outgoing] = deque()
+        self._out: deque[Outgoing] = deque()
         self._replies: dict[int, Reply] = {}
         self._awaited: set[int] = set()
         self._end: Callable[[], Exception] | None = None  # makes what later calls raise
@@ -135,12 +135,14 @@ class Channel:
 
     def post(self, call_id: int, payload: bytes) -> None:
         """Let a call wait to be sent. Raises FrameTooLarge."""
-        self._out.append(_Outgoing(call_id, self._protocol.call(call_id, payload)))
+        self._out.append(Outgoing(call_id, self._protocol.call(call_id, payload)))
         self._awaited.add(call_id)
 
-    def post_notification(self, payload: bytes) -> None:
+    def post_notification(self, payload: bytes) -> Outgoing:
         """Let a notification wait to be sent. Raises FrameTooLarge."""
-        self._out.append(_Outgoing(None, self._protocol.notify(payload)))
+        frame = Outgoing(None, self._protocol.notify(payload))
+        self._out.append(frame)
+        return frame
 
     def send(self) -> None:
         """Send once, as much as the socket takes. Never waits, never raises."""
@@ -198,19 +200,19 @@ class Channel:
         if self._replies.pop(call_id, None) is not None or self._end is not None:
             return True
         for frame in self._out:
-            if frame.call_id == call_id and not frame.begun:
-                self._out.remove(frame)
+            if frame.call_id == call_id and self.take_back(frame):
                 self._protocol.forget(call_id)
                 return False
-        self._out.append(_Outgoing(None, self._protocol.cancel(call_id)))
+        self._out.append(Outgoing(None, self._protocol.cancel(call_id)))
         self.send()
         return True
 
-    def give_up_unsent(self) -> bool:
-        """Forget what waits to be sent and was not begun; return whether that was all of it."""
-        begun = [frame for frame in self._out if frame.begun]
-        self._out = deque(begun)
-        return not begun
+    def take_back(self, frame: Outgoing) -> bool:
+        """Forget a frame that waits to be sent; return False if it was begun, then it stays."""
+        if frame.begun:
+            return False
+        self._out.remove(frame)
+        return True
 
     def close(self) -> None:
         """Close the connection. Idempotent."""

@@ -162,11 +162,11 @@ class Client:
         payload = command_type.encode_call(_NULL, command)
         with self._entered():
             wait = self._wait_time(timeout)
-            channel, _ = self._post(lambda channel: channel.post_notification(payload), wait)
+            channel, frame = self._post(lambda channel: channel.post_notification(payload), wait)
             try:
                 channel.flush(wait.deadline)
             except TimedOut:
-                taken_back = channel.give_up_unsent()
+                taken_back = channel.take_back(frame)
                 outcome = "it was not sent" if taken_back else "a part of it was sent"
                 raise NotPolled(
                     f"the program is alive and has made no room for {command_type.name} within "

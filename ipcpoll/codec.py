@@ -23,7 +23,7 @@ from typing import Any, Final, Never, TypeAlias
 
 import cbor2
 
-from .diagnosis import INT_MAX, INT_MIN, find_fault
+from .diagnosis import INT_MAX, INT_MIN, find_fault, shorten
 from .errors import MALFORMED, WireError
 from .limits import MAX_DEPTH
 
@@ -63,8 +63,8 @@ class Decoder:
         self._decode = cbor2.CBORDecoder(
             self._stream,
             semantic_decoders=_NoTags(),
-            # cbor2 counts the containers around a container: 63 around the 64th.
-            max_depth=MAX_DEPTH - 1,
+            # It lets an empty container in one level below; `_is_plain` does not.
+            max_depth=MAX_DEPTH,
             allow_indefinite=False,
             allow_duplicate_keys=False,
             strict_hashable_types=True,
@@ -82,9 +82,7 @@ class Decoder:
             stream.truncate()
             stream.seek(0)
             value: object = self._decode()
-            if stream.tell() == len(payload):
-                check_plain(value)
-                return value
+            strict = stream.tell() == len(payload) and _is_plain(value)
         except (KeyboardInterrupt, SystemExit):
             self._renew()
             raise
@@ -92,43 +90,44 @@ class Decoder:
             # Not only Exception: a panic in cbor2 (Rust) derives from BaseException.
             self._renew()
             raise WireError(MALFORMED, find_fault(payload) or _clean(error)) from None
+        if strict:
+            return value
         self._renew()
-        raise WireError(MALFORMED, find_fault(payload) or "bytes are left over behind the item")
+        raise WireError(MALFORMED, find_fault(payload) or _NOT_STRICT)
 
 
-def check_plain(value: Any) -> None:
-    """Raise ValueError or TypeError, with the place, unless `value` is plain. Reads it once.
+def _is_plain(value: Any) -> bool:
+    """Return whether `value` is plain. Lone surrogates are left to the encoder. Reads it once.
 
-    cbor2 checks the containers' form; left to check are what it has types for and ipcpoll
-    carries not, integers below -2^63, keys that are no text and, for values that are to be
-    encoded, the depth.
+    Of what was decoded it refuses what cbor2 has types for and ipcpoll carries not, integers
+    below -2^63, bytes as keys, and an empty container one level too deep.
     """
     stack: list[tuple[Any, int]] = []
     item: Any = value
     depth = 1
     while True:
-        kind = item.__class__
+        kind = type(item)
         if kind is dict:
             if depth > MAX_DEPTH:
-                _refuse(value)
+                return False
             for key, inner in item.items():
-                if key.__class__ is not str:
-                    _refuse(value)
-                if inner.__class__ not in _LEAVES:
+                if type(key) is not str:
+                    return False
+                if type(inner) not in _LEAVES:
                     stack.append((inner, depth + 1))
         elif kind is list or kind is tuple:
             if depth > MAX_DEPTH:
-                _refuse(value)
+                return False
             for inner in item:
-                if inner.__class__ not in _LEAVES:
+                if type(inner) not in _LEAVES:
                     stack.append((inner, depth + 1))
         elif kind is int:
             if not INT_MIN <= item <= INT_MAX:
-                _refuse(value)
+                return False
         elif kind not in _LEAVES:
-            _refuse(value)
+            return False
         if not stack:
-            return
+            return True
         item, depth = stack.pop()
 
 
@@ -136,39 +135,45 @@ _LEAVES: Final = frozenset({str, float, bool, type(None), bytes})
 
 
 def _refuse(value: object) -> Never:
-    """Raise for the first thing in `value` that is not plain, with its place."""
-    trail: list[tuple[object, str, int]] = [(value, "$", 1)]
-    while trail:
-        item, place, depth = trail.pop()
-        kind = type(item)
-        if isinstance(item, str) and kind is str:
-            if not _is_unicode(item):
-                raise ValueError(f"text with a lone surrogate - at `{place}`")
-        elif kind in _LEAVES:
-            continue
-        elif isinstance(item, int) and kind is int:
-            if not INT_MIN <= item <= INT_MAX:
-                raise ValueError(f"an integer of {item.bit_length()} bits - at `{place}`")
-        elif isinstance(item, dict | list | tuple) and kind in (dict, list, tuple):
-            if depth > MAX_DEPTH:
-                raise ValueError(f"more than {MAX_DEPTH} levels - at `{place[:80]}`")
-            if isinstance(item, dict):
-                for key in item:
-                    if type(key) is not str:
-                        raise TypeError(
-                            f"a map's key must be text, not {_name(key)} - at `{place}`"
-                        )
-                    if not _is_unicode(key):
-                        raise ValueError(f"a map's key has a lone surrogate - at `{place}`")
-                inner = [(item[key], f"{place}.{key}", depth + 1) for key in item]
-            else:
-                inner = [(one, f"{place}[{i}]", depth + 1) for i, one in enumerate(item)]
-            trail.extend(reversed(inner))
+    """Raise TypeError or ValueError for the first thing in `value` that is not plain."""
+    levels: list[Iterator[tuple[str, object]]] = [iter([("$", value)])]
+    while levels:
+        for place, item in levels[-1]:
+            kind = type(item)
+            where = f"at `{shorten(place)}`"
+            if isinstance(item, dict | list | tuple) and kind in (dict, list, tuple):
+                if len(levels) > MAX_DEPTH:
+                    raise ValueError(f"more than {MAX_DEPTH} levels - {where}")
+                levels.append(_inner(item, place))
+                break
+            if isinstance(item, int) and kind is int:
+                if not INT_MIN <= item <= INT_MAX:
+                    raise ValueError(f"an integer outside -2^63 to 2^64-1 - {where}")
+            elif isinstance(item, str) and kind is str:
+                if not _is_unicode(item):
+                    raise ValueError(f"text with a lone surrogate - {where}")
+            elif kind not in _LEAVES:
+                raise TypeError(f"a value of type {_name(item)} can't be carried - {where}")
         else:
-            raise TypeError(
-                f"a value of type `{kind.__qualname__}` can't be carried - at `{place}`"
-            )
-    raise AssertionError("check_plain refused a plain value")  # pragma: no cover - a bug in it
+            levels.pop()
+    raise ValueError("it changed while it was read")  # pragma: no cover - by another thread
+
+
+def _inner(
+    item: dict[Any, Any] | list[Any] | tuple[Any, ...], place: str
+) -> Iterator[tuple[str, Any]]:
+    """Give what a container holds, with the places; refuse a key that is no good text."""
+    if not isinstance(item, dict):
+        for index, inner in enumerate(item):
+            yield f"{place}[{index}]", inner
+        return
+    where = f"at `{shorten(place)}`"
+    for key, inner in item.items():
+        if type(key) is not str:
+            raise TypeError(f"a map's key must be text, not {_name(key)} - {where}")
+        if not _is_unicode(key):
+            raise ValueError(f"a map's key has a lone surrogate - {where}")
+        yield f"{place}.{shorten(key)}", inner
 
 
 def _is_unicode(text: str) -> bool:
@@ -183,9 +188,12 @@ def _name(value: object) -> str:
     return f"`{type(value).__qualname__}`"
 
 
+_NOT_STRICT: Final = "not one strict CBOR item"
+
+
 def _clean(error: BaseException) -> str:
     """Return cbor2's own words for a fault that `find_fault` did not reach."""
-    return f"not one strict CBOR item: {error}"
+    return f"{_NOT_STRICT}: {str(error)[:200]}"
 
 
 _SMALL_INTS: Final = tuple(
@@ -201,7 +209,7 @@ def encode(value: Any) -> bytes:
     Raises TypeError or ValueError that names the place. Small scalars are made here: cbor2 costs
     four times as much for them.
     """
-    kind = value.__class__
+    kind = type(value)
     if kind is int:
         if 0 <= value < 256:
             small: bytes = _SMALL_INTS[value]
@@ -212,7 +220,8 @@ def encode(value: Any) -> bytes:
         return _NULL
     elif kind is bool:
         return _TRUE if value else _FALSE
-    check_plain(value)
+    if not _is_plain(value):
+        _refuse(value)
     try:
         item: bytes = cbor2.dumps(value)
     except UnicodeEncodeError:

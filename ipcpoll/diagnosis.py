@@ -43,7 +43,9 @@ class _Level:
         return self.keys is not None and self.left % 2 == 0
 
     def __str__(self) -> str:
-        return f"[{self.index}]" if self.keys is None else f".{self.key}"
+        if self.keys is None:
+            return f"[{self.index}]"
+        return "" if self.key is None else f".{self.key}"  # a fault in a key lies at its map
 
 
 class _Fault(Exception):
@@ -78,14 +80,12 @@ class _Scanner:
             if not levels:
                 left_over = len(self.payload) - self.at
                 if left_over:
-                    return f"{left_over} bytes are left over behind the item (byte {self.at})"
+                    return f"{_bytes(left_over)} left over behind the item (byte {self.at})"
                 return None
         return None
 
     def fail(self, begin: int, what: str) -> _Fault:
-        place = "$" + "".join(map(str, self.levels))
-        if len(place) > _SHOWN:
-            place = place[:_SHOWN] + "…"
+        place = shorten("$" + "".join(map(str, self.levels)))
         return _Fault(f"{what} - at `{place}` (byte {begin})")
 
     def item(self) -> None:
@@ -94,7 +94,9 @@ class _Scanner:
         level = self.levels[-1] if self.levels else None
         at_key = level is not None and level.at_key
         if level is not None:
-            if not at_key:
+            if at_key:
+                level.key = None
+            else:
                 level.index += 1
             level.left -= 1
         head = self.take(1)[0]
@@ -138,7 +140,7 @@ class _Scanner:
         end = self.at + size
         if end > len(self.payload):
             short = end - len(self.payload)
-            raise self.fail(self.at, f"cut short: {short} more bytes were announced")
+            raise self.fail(self.at, f"cut short: at least {_bytes(short)} missing")
         taken = self.payload[self.at : end]
         self.at = end
         return taken
@@ -151,8 +153,17 @@ class _Scanner:
 
     def key(self, begin: int, level: _Level, text: str) -> None:
         assert level.keys is not None
-        shown = text if len(text) <= _SHOWN else text[:_SHOWN] + "…"
+        shown = shorten(text)
         if text in level.keys:
             raise self.fail(begin, f"the key {shown!r} stands twice")
         level.keys.add(text)
         level.key = shown
+
+
+def shorten(text: str) -> str:
+    """Return as much of a key or a place as a sentence shows."""
+    return text if len(text) <= _SHOWN else text[:_SHOWN] + "…"
+
+
+def _bytes(count: int) -> str:
+    return "1 byte" if count == 1 else f"{count} bytes"

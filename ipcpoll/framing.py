@@ -85,7 +85,7 @@ class FrameBuffer:
         Raises WireError (fatal), each time, when the stream is lost.
         """
         if self._error is not None:
-            raise self._error
+            raise self._error.with_traceback(None)  # or it grows with each time
         try:
             span = self._whole_frame()
         except WireError as error:

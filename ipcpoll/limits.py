@@ -67,10 +67,18 @@ class Limits:
     def __post_init__(self) -> None:
         for field in fields(self):
             value = getattr(self, field.name)
-            least = 0 if field.name.endswith("_seconds") else 1
-            if not (math.isfinite(value) and value >= least):
+            seconds = field.name.endswith("_seconds")
+            least = 0 if seconds else 1
+            if not (isinstance(value, int) or (seconds and isinstance(value, float))):
+                what = "a number of seconds" if seconds else "a whole number"
+                raise ValueError(f"Limits.{field.name} must be {what}, not {value!r}")
+            if not least <= value < math.inf:  # NaN is not
                 raise ValueError(f"Limits.{field.name} must be at least {least}, not {value!r}")
 
+
+LEAST_ERROR: Final = 1000
+"""An error's payload may have so many bytes whatever `Limits.max_answer` says: a server must
+always be able to say what is wrong. The errors that ipcpoll words itself have fewer."""
 
 MAX_DEPTH: Final = 64
 """Containers inside containers in one payload, the message's own array included. Part of the

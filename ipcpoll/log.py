@@ -7,7 +7,6 @@ in a handler reaches the poll, except KeyboardInterrupt and SystemExit.
 
 from __future__ import annotations
 
-import contextlib
 import logging
 from collections.abc import Callable
 from types import TracebackType
@@ -45,20 +44,35 @@ class Log:
         if now - written < self._seconds:
             self._kinds[kind] = (written, held_back + 1)
             return
-        if len(self._kinds) >= _MOST_KINDS:
+        if len(self._kinds) >= _MOST_KINDS and kind not in self._kinds:
             self._kinds.clear()
         self._kinds[kind] = (now, 0)
         if held_back:
             message = f"{message} ({held_back} more of this kind in the last {now - written:.0f} s)"
-        with contextlib.suppress(Exception):
-            logger.log(level, "%s", message[: MOST_SHOWN + 100], exc_info=exc_info)
+        try:
+            logger.log(level, "%s", _printable(message[: MOST_SHOWN + 100]), exc_info=exc_info)
+        except (KeyboardInterrupt, SystemExit):
+            raise
+        except BaseException:
+            pass  # there is no better place to say so
+
+
+def _printable(message: str) -> str:
+    """Return the message as one line: what a client sent must not look like a line of its own."""
+    if message.isprintable():
+        return message
+    return "".join(
+        char if char.isprintable() else char.encode("unicode_escape").decode() for char in message
+    )
 
 
 def describe(error: BaseException) -> str:
     """Return the type and the words of an exception, whatever its ``__str__`` does."""
     try:
         words = str(error)
-    except Exception:
+    except (KeyboardInterrupt, SystemExit):
+        raise
+    except BaseException:
         words = "(its text can't be shown)"
     name = type(error).__name__
     shown = words if len(words) <= MOST_SHOWN else words[:MOST_SHOWN] + "…"

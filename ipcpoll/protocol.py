@@ -25,7 +25,7 @@ from typing import Any, Final, NamedTuple
 from . import codec
 from .errors import MALFORMED, CommandError, FrameTooLarge, WireError, error_from_wire
 from .framing import FrameBuffer, frame
-from .limits import Limits
+from .limits import LEAST_ERROR, Limits
 from .states import CALL, LINK, CallEvent, CallState, IllegalTransition, Link, LinkEvent, step
 
 ANSWER, ERROR, PIECE = 0, 1, 2
@@ -35,6 +35,7 @@ _CANCEL_HEAD: Final = b"\x81"  # an array of one: the only message that has it
 _ANSWER_ITEM, _ERROR_ITEM, _PIECE_ITEM = b"\x00", b"\x01", b"\x02"
 _NULL: Final = b"\xf6"
 _SHORT_CALL, _LONG_CALL = 3, 4
+_ID_BYTES: Final = {24: 1, 25: 2, 26: 4, 27: 8}  # behind the head of an unsigned integer
 
 
 class Call(NamedTuple):
@@ -102,8 +103,10 @@ class _Protocol:
     def receive(self, data: bytes) -> None:
         """Take in what was received; ``b""`` is the end of file. Never raises."""
         if data:
+            if self._buffer.broken or LinkEvent.TAKE not in LINK[self.link]:
+                return  # nothing behind the fault, or after the end, is ever taken
             self._buffer.feed(data)
-            if len(self._waiting) < self._most_waiting and self._fault is None:
+            if len(self._waiting) < self._most_waiting:
                 self._look_ahead()
         elif LinkEvent.END in LINK[self.link]:
             self.link = LINK[self.link][LinkEvent.END]
@@ -178,7 +181,7 @@ class ServerProtocol(_Protocol):
     def __init__(self, limits: Limits, decoder: codec.Decoder) -> None:
         super().__init__(limits, decoder, limits.max_frame)
         self._max_answer = limits.max_answer
-        self._cancels: Counter[int] = Counter()  # cancels that wait behind their calls
+        self._cancels: Counter[int] = Counter()  # how many cancels of an id wait
 
     def next_request(self) -> Call | Cancel | None:
         """Take the next frame: one call or cancel; None when there is no whole frame.
@@ -189,6 +192,11 @@ class ServerProtocol(_Protocol):
         payload = self._take()
         if payload is None:
             return None
+        # By the same look that counted it, or a cancel that can't be read would count for ever.
+        if self._cancels and (cancelled := _cancelled_id(payload)) is not None:
+            self._cancels[cancelled] -= 1
+            if not self._cancels[cancelled]:
+                del self._cancels[cancelled]
         try:
             return self._parse(self._decoder.decode(payload))
         except WireError as error:
@@ -199,16 +207,15 @@ class ServerProtocol(_Protocol):
         """Find the call that a bad frame meant: only it fails, the others go on."""
         if payload[:1] not in (b"\x83", b"\x84"):
             return
-        call_id, error.answerable = _peek_id(payload)
+        error.answerable = payload[1:2] != _NULL
+        call_id, _ = _peek_id(payload)
         if call_id is not None and call_id not in self.calls:
             error.call_id = call_id
             self._move(call_id, CallEvent.CALL)  # so that it can be answered
 
     def _saw(self, payload: bytes) -> None:
-        if payload[:1] == _CANCEL_HEAD:
-            call_id, _ = _peek_id(payload)
-            if call_id is not None:
-                self._cancels[call_id] += 1
+        if (call_id := _cancelled_id(payload)) is not None:
+            self._cancels[call_id] += 1
 
     def _parse(self, message: Any) -> Call | Cancel:
         if type(message) is not list:
@@ -232,15 +239,11 @@ class ServerProtocol(_Protocol):
         if call_id in self.calls:
             raise WireError(MALFORMED, f"the id {call_id} is in flight already - at `$[0]`")
         self._move(call_id, CallEvent.CALL)
-        cancelled = self._cancels[call_id] > 0 if self._cancels else False
-        return Call(call_id, name, fields, timeout, cancelled)
+        return Call(call_id, name, fields, timeout, call_id in self._cancels)
 
     def _parse_cancel(self, call_id: Any) -> Cancel:
         if not _is_id(call_id):
             raise WireError(MALFORMED, "a cancel is [id], and an id is unsigned - at `$[0]`")
-        self._cancels[call_id] -= 1
-        if self._cancels[call_id] <= 0:
-            del self._cancels[call_id]
         self._move(call_id, CallEvent.CANCEL)
         return Cancel(call_id)
 
@@ -262,14 +265,17 @@ class ServerProtocol(_Protocol):
     def error(self, call_id: int | None, error: CommandError) -> bytes:
         """Return the frame that ends a call, or with None concerns them all, with an error.
 
-        Raises TypeError or ValueError when its data can't be carried and FrameTooLarge when it
-        is too large; then the call is still in flight.
+        A lone surrogate in the message is escaped: operating systems name files with them.
+        Raises TypeError when code or message is no text, TypeError or ValueError when the data
+        can't be carried, and FrameTooLarge; then the call is still in flight.
         """
-        body: dict[str, Any] = {"code": error.code, "message": error.message}
+        message = _text("message", error.message).encode(errors="backslashreplace").decode()
+        body: dict[str, Any] = {"code": _text("code", error.code), "message": message}
         if error.data is not None:
             body["data"] = error.data
         id_item = _NULL if call_id is None else codec.encode(call_id)
-        sent = self._send(_message(id_item, _ERROR_ITEM, codec.encode(body)), self._max_answer)
+        payload = _message(id_item, _ERROR_ITEM, codec.encode(body))
+        sent = self._send(payload, max(self._max_answer, LEAST_ERROR))
         if call_id is not None:
             self._move(call_id, CallEvent.ANSWER)
         return sent
@@ -316,12 +322,13 @@ class ClientProtocol(_Protocol):
         if type(message) is not list or len(message) != 3:
             raise WireError(MALFORMED, "an answer is [id, kind, item]")
         call_id, kind, item = message
+        if type(kind) is not int or kind not in (ANSWER, ERROR, PIECE):
+            shown = kind if type(kind) is int else type(kind).__name__
+            raise WireError(MALFORMED, f"an answer's kind is 0, 1 or 2, not {shown} - at `$[1]`")
         if kind == ERROR and call_id is None:
             return Failure(None, _parse_error(item))
         if not _is_id(call_id):
             raise WireError(MALFORMED, "an answer's id is unsigned - at `$[0]`")
-        if type(kind) is not int or kind not in (ANSWER, ERROR, PIECE):
-            raise WireError(MALFORMED, f"an answer's kind is 0, 1 or 2, not {kind!r} - at `$[1]`")
         response: Answer | Failure | Piece
         if kind == ERROR:
             response = Failure(call_id, _parse_error(item))
@@ -345,6 +352,12 @@ def call_payload_plain(call_id: bytes, name: str, fields: dict[str, Any]) -> byt
 
 def _message(*items: bytes) -> bytes:
     return b"%b%b" % (codec.array_head(len(items)), b"".join(items))
+
+
+def _text(what: str, value: object) -> str:
+    if not isinstance(value, str):
+        raise TypeError(f"an error's {what} must be text, not `{type(value).__qualname__}`")
+    return str.__str__(value)  # an application's codes may be an enum of text
 
 
 def _is_id(value: Any) -> bool:
@@ -376,16 +389,22 @@ def _parse_error(item: Any) -> CommandError:
     return error_from_wire(item["code"], item["message"], item.get("data"))
 
 
-def _peek_id(payload: bytes) -> tuple[int | None, bool]:
-    """Return the id of a request without decoding it, and whether it wants an answer."""
+def _cancelled_id(payload: bytes) -> int | None:
+    """Return the id that a cancel names, without decoding it; None if it is no cancel."""
+    if payload[:1] != _CANCEL_HEAD:
+        return None
+    call_id, end = _peek_id(payload)
+    return call_id if end == len(payload) else None
+
+
+def _peek_id(payload: bytes) -> tuple[int | None, int]:
+    """Return the id of a request without decoding it, and where it ends; None if it has none."""
     if len(payload) < 2:
-        return None, True
+        return None, 0
     head = payload[1]
-    if head == _NULL[0]:
-        return None, False
     if head < 24:
-        return head, True
-    width = {24: 1, 25: 2, 26: 4, 27: 8}.get(head)
+        return head, 2
+    width = _ID_BYTES.get(head)
     if width is None or len(payload) < 2 + width:
-        return None, True
-    return int.from_bytes(payload[2 : 2 + width], "big"), True
+        return None, 0
+    return int.from_bytes(payload[2 : 2 + width], "big"), 2 + width

@@ -58,17 +58,26 @@ def _encode_hook(value: Any) -> Any:
 
 
 def _convert(value: Any, kind: Any) -> Any:
-    # Without `bytes` among the builtin types, msgspec takes text for base64.
-    return msgspec.convert(
-        value, kind, builtin_types=(bytes,), str_keys=True, dec_hook=_decode_hook
-    )
+    try:
+        # Without `bytes` among the builtin types, msgspec takes text for base64.
+        return msgspec.convert(
+            value, kind, builtin_types=(bytes,), str_keys=True, dec_hook=_decode_hook
+        )
+    except TypeError as error:  # an array in a set can't be hashed
+        raise msgspec.ValidationError(str(error)) from None
 
 
 def _to_plain(value: Any) -> Any:
-    # bytearray is named so that a careless answer is written as bytes and not as base64 text.
-    return msgspec.to_builtins(
-        value, builtin_types=(bytes, bytearray), str_keys=True, enc_hook=_encode_hook
-    )
+    try:
+        # The two that can't be carried are named so that they are refused, and not made base64.
+        return msgspec.to_builtins(
+            value,
+            builtin_types=(bytes, bytearray, memoryview),
+            str_keys=True,
+            enc_hook=_encode_hook,
+        )
+    except RecursionError:
+        raise ValueError("it is nested too deeply, or holds itself") from None
 
 
 def _plain_name(value: Any) -> str:
@@ -124,7 +133,8 @@ class CommandType:
                     value = _to_plain(value)
                 parts.append(codec.encode(value))
             except (TypeError, ValueError) as error:
-                raise type(error)(f"{self.name}.{name}: {error}") from None
+                kind = TypeError if isinstance(error, TypeError) else ValueError
+                raise kind(f"{self.name}.{name}: {error}") from None
         return b"".join(parts)
 
     def encode_answer(self, value: Any) -> bytes:
@@ -153,7 +163,7 @@ def resolve(cls: type) -> CommandType:
         raise TypeError(f"{cls.__qualname__} has no method `process(self, ctx)`")
     try:
         inspect.signature(process).bind(None, None)
-    except TypeError:
+    except (TypeError, ValueError):  # it takes something else, or what it takes is not known
         raise TypeError(f"{cls.__qualname__}.process must take one argument, the context") from None
     return CommandType(cls)
 
@@ -288,7 +298,7 @@ def _annotations(function: Any) -> dict[str, Any]:
         import annotationlib  # noqa: PLC0415 - new in this version
 
         return annotationlib.get_annotations(function, format=annotationlib.Format.FORWARDREF)
-    return dict(function.__annotations__)
+    return dict(getattr(function, "__annotations__", {}))
 
 
 # ---------------------------------------------------------------------------------------------
@@ -340,9 +350,12 @@ class _Walker:
 
     def check(self, annotation: Any, place: str) -> _FieldCheck | None:
         """Walk one annotation. Raises TypeError that begins with `place`."""
-        found = self._walk(annotation, place)
         try:
-            msgspec.json.Decoder(annotation)
+            found = self._walk(annotation, place)
+        except RecursionError:  # a dataclass or a TypedDict that names itself does not come here
+            raise TypeError(f"{place}: {_shown(annotation)} holds itself") from None
+        try:
+            msgspec.json.Decoder(_bare(annotation))
         except TypeError as error:
             raise TypeError(f"{place}: {error}") from None
         return found
@@ -362,6 +375,8 @@ class _Walker:
         ):
             return None
         if origin in _ARRAYS or annotation in _ARRAYS:
+            if args and origin is not list:
+                _refuse_unhashable(args[0], place)
             return self._walk_array(args, place)
         if origin is tuple or annotation is tuple:
             if len(args) == 2 and args[1] is Ellipsis:
@@ -370,13 +385,18 @@ class _Walker:
         if origin is dict or annotation is dict:
             return self._walk_dict(args, place)
         if isinstance(annotation, type) and origin is None:
-            if issubclass(annotation, enum.Enum | PurePath):
+            # Not a Flag: msgspec knows its names, and not what they make together.
+            if issubclass(annotation, enum.Enum | PurePath) and not issubclass(
+                annotation, enum.Flag
+            ):
                 return None
             if _is_record(annotation) or typing.is_typeddict(annotation):
                 return self.record(annotation)
             fields: tuple[str, ...] | None = getattr(annotation, "_fields", None)
             if issubclass(annotation, tuple) and fields is not None:
                 hints = _hints(annotation)
+                if hints.keys() < set(fields):
+                    raise TypeError(f"{place}: {_shown(annotation)} says no types; use NamedTuple")
                 return _positions([self._walk(hints[name], f"{place}.{name}") for name in fields])
         raise TypeError(f"{place}: {_shown(annotation)} can't be carried")
 
@@ -437,6 +457,9 @@ class _Walker:
         hints = _hints(cls)
         names: list[str] = []
         if _is_record(cls):
+            for name, hint in hints.items():
+                if hint is dataclasses.InitVar or isinstance(hint, dataclasses.InitVar):
+                    raise TypeError(f"{cls.__qualname__}.{name}: an InitVar can't be carried")
             for field in dataclasses.fields(cls):
                 if not field.init:
                     raise TypeError(
@@ -471,12 +494,20 @@ class _RecordCheck:
         if not isinstance(value, dict):
             return  # msgspec says what is wrong with it
         if not (value.keys() <= self.names):
-            unknown = next(iter(value.keys() - self.names))
+            unknown = next(key for key in value if key not in self.names)
             sentence = _unknown(self.name, "field", unknown, self.names)
             raise msgspec.ValidationError(f"{sentence} - at `{place}`")
         for name, check in self.inner.items():
             if name in value:
                 check(value[name], f"{place}.{name}")
+
+
+def _refuse_unhashable(annotation: Any, place: str) -> None:
+    """Raise TypeError where the members of a set can never be hashed."""
+    for member in _members(annotation):
+        kind = typing.get_origin(_kind(member)) or _kind(member)
+        if getattr(kind, "__hash__", None) is None:
+            raise TypeError(f"{place}: {_shown(member)} can't stand in a set, which hashes it")
 
 
 def _positions(checks: list[_FieldCheck | None]) -> _FieldCheck | None:

@@ -1,0 +1,683 @@
+"""The client: calls, notifications, requests, map, time limits, and what it says when it fails."""
+
+from __future__ import annotations
+
+import itertools
+import math
+import os
+import signal
+import socket
+import threading
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import pytest
+from harness import (
+    PATIENCE,
+    Blob,
+    Echo,
+    Host,
+    Refuse,
+    Take,
+    encode,
+    finish,
+    readable,
+    run_python,
+    serve_until,
+    settle,
+    wait_until,
+)
+
+from ipcpoll import (
+    Busy,
+    Client,
+    CommandError,
+    FrameTooLarge,
+    InternalError,
+    InvalidArguments,
+    Limits,
+    NotAnswered,
+    NotPolled,
+    NotRunning,
+    PeerGone,
+    Server,
+    ShuttingDown,
+    StaleSocket,
+    UnknownCommand,
+    UntrustedPeer,
+    UsageError,
+    send,
+)
+
+
+@dataclass
+class Found:
+    path: str
+    size: int
+
+
+@dataclass
+class Missing:
+    near: list[str]
+
+
+@dataclass
+class Find:
+    """Answers with one of two dataclasses, or None."""
+
+    name: str
+
+    def process(self, ctx: Host) -> Found | Missing | None:
+        if not self.name:
+            return None
+        return Found("/x", 3) if self.name == "x" else Missing(["x"])
+
+
+@dataclass
+class Unknown:
+    """A command that no server of these tests has."""
+
+    def process(self, ctx: Host) -> None: ...
+
+
+class Serving:
+    """A server that is polled by a thread of its own, so that the test can be the client."""
+
+    def __init__(self, server: Server[Any]) -> None:
+        self.server = server
+        self.host = Host()
+        self._stop = False
+        self._thread = threading.Thread(target=self._run)
+        self._thread.start()
+
+    def _run(self) -> None:
+        while not self._stop:
+            if readable(self.server, 1):
+                self.server.poll(self.host)
+
+    def stop(self) -> None:
+        """End the thread; the server stays open and is not polled any more."""
+        self._stop = True
+        self.server.wake()
+        self._thread.join(PATIENCE)
+        assert not self._thread.is_alive()
+
+
+@pytest.fixture
+def serving(make_server: Callable[..., Server[Any]]) -> Iterator[Serving]:
+    from harness import COMMANDS
+
+    serving = Serving(make_server([*COMMANDS, Find]))
+    yield serving
+    serving.stop()
+
+
+@pytest.fixture
+def client(serving: Serving) -> Iterator[Client]:
+    with Client(serving.server.address, timeout=PATIENCE) as client:
+        yield client
+
+
+# ---------------------------------------------------------------------------------------------
+# Calls
+
+
+def test_call(client):
+    assert client.call(Echo(5)) == 5
+
+
+def test_many_calls_over_one_connection(client, serving):
+    assert [client.call(Echo(i)) for i in range(100)] == list(range(100))
+    assert serving.server.stats()["accepted"] == 1
+
+
+def test_send_connects_calls_and_closes(serving):
+    assert send(Echo(7), serving.server.address, timeout=PATIENCE) == 7
+    wait_until(lambda: serving.server.stats()["clients"] == 0)
+
+
+def test_answer_that_is_one_of_several_dataclasses(client):
+    assert client.call(Find("x")) == Found("/x", 3)
+    assert client.call(Find("y")) == Missing(["x"])
+    assert client.call(Find("")) is None
+
+
+def test_large_request_and_large_answer(client):
+    assert client.call(Take(bytes(250_000))) == 250_000
+    assert client.call(Blob(5_000_000)) == bytes(5_000_000)
+
+
+def test_request_by_name_with_plain_values(client):
+    assert client.request("Echo", {"value": 5}) == 5
+    assert client.request("Find", {"name": "x"}) == ["Found", {"path": "/x", "size": 3}]
+
+
+def test_request_without_fields(client):
+    with pytest.raises(InvalidArguments, match="missing required field `value`"):
+        client.request("Echo")
+
+
+def test_request_with_what_can_not_be_carried(client):
+    with pytest.raises(
+        TypeError, match=r"a value of type `object` can't be carried - at `\$.value`"
+    ):
+        client.request("Echo", {"value": object()})
+    assert client.request("Echo", {"value": 1}) == 1
+
+
+def test_notify_is_run_and_not_answered(client, serving):
+    client.notify(Echo(1))
+    client.notify(Echo(2))
+    assert client.call(Echo(3)) == 3
+    assert serving.host.log == [1, 2, 3]
+
+
+def test_notify_and_close_at_once_is_run(serving):
+    with Client(serving.server.address) as client:
+        client.notify(Echo(1))
+    wait_until(lambda: serving.host.log == [1])
+
+
+def test_no_io_at_construction(directory):
+    client = Client(f"{directory}/nobody")
+    assert client.address == f"{directory}/nobody"
+    client.close()
+
+
+@pytest.mark.parametrize(
+    ("command", "kind", "message"),
+    [
+        (Unknown(), UnknownCommand, "the server has no command `Unknown`"),
+        (Echo("x"), InvalidArguments, "Expected `int`, got `str` - at `$.value`"),
+    ],
+)
+def test_error_answers_have_their_classes(client, command, kind, message):
+    with pytest.raises(kind) as caught:
+        client.call(command)
+    assert caught.value.message == message
+    assert client.call(Echo(1)) == 1
+
+
+def test_error_of_the_application_keeps_code_message_and_data(client):
+    with pytest.raises(CommandError) as caught:
+        client.call(Refuse("my-code", "not today"))
+    error = caught.value
+    assert (error.code, error.message, error.data) == ("my-code", "not today", {"why": [1, 2]})
+    assert type(error) is CommandError
+    assert str(error) == "not today [my-code]"
+
+
+def test_command_that_can_not_be_carried_is_refused_before_anything_is_sent(client, serving):
+    with pytest.raises(ValueError, match=r"Echo.value: an integer .* - at `\$`"):
+        client.call(Echo(2**70))
+    with pytest.raises(TypeError, match=r"Echo.value: a value of type `object` can't be carried"):
+        client.call(Echo(object()))
+    assert client.call(Echo(1)) == 1
+    assert serving.host.log == [1]
+
+
+def test_frame_over_the_limit_is_refused_before_anything_is_sent(client):
+    with pytest.raises(FrameTooLarge, match=r"the frame has \d+ bytes, the limit is 262144"):
+        client.call(Take(bytes(300_000)))
+    assert client.call(Echo(1)) == 1
+
+
+def test_what_is_no_command(client):
+    with pytest.raises(TypeError, match="a command must be a dataclass"):
+        client.call(5)
+
+
+# ---------------------------------------------------------------------------------------------
+# Map
+
+
+def test_map_gives_the_answers_in_order(client):
+    assert list(client.map(Echo(i) for i in range(1000))) == list(range(1000))
+
+
+@pytest.mark.parametrize("depth", [1, 2, 3, 64, 5000])
+def test_map_keeps_its_depth(client, depth):
+    asked = itertools.count()
+    started = 0
+
+    def commands():
+        nonlocal started
+        for i in range(300):
+            started = next(asked) + 1
+            yield Echo(i)
+
+    for answered, value in enumerate(client.map(commands(), depth=depth)):
+        assert value == answered
+        assert started - answered <= depth
+
+
+def test_map_with_mixed_commands(client):
+    answers = client.map([Echo(1), Find("x"), Blob(3)])
+    assert list(answers) == [1, Found("/x", 3), b"\0\0\0"]
+
+
+def test_map_of_nothing(client):
+    assert list(client.map([])) == []
+
+
+def test_map_needs_a_depth(client):
+    with pytest.raises(ValueError, match="depth must be at least 1, not 0"):
+        client.map([], depth=0)
+
+
+def test_map_with_more_than_the_sockets_can_hold(client):
+    """Both directions are full at once; neither end may wait for the other."""
+    answers = client.map((Take(bytes(100_000)) for _ in range(50)), depth=50)
+    assert list(answers) == [100_000] * 50
+    answers = client.map((Blob(500_000) for _ in range(40)), depth=40)
+    assert [len(answer) for answer in answers] == [500_000] * 40
+
+
+def test_map_raises_an_error_at_its_place_and_ends(client):
+    answers = client.map([Echo(1), Refuse("c"), Echo(3)])
+    assert next(answers) == 1
+    with pytest.raises(CommandError):
+        next(answers)
+    with pytest.raises(StopIteration):
+        next(answers)
+    assert client.call(Echo(4)) == 4
+
+
+def test_map_that_is_left_early_leaves_the_connection_good(client):
+    for value in client.map((Echo(i) for i in itertools.count()), depth=100):
+        if value == 10:
+            break
+    assert client.call(Echo(-1)) == -1
+
+
+def test_calls_between_the_answers_of_a_map(client):
+    for value in client.map((Echo(i) for i in range(50)), depth=8):
+        assert client.call(Echo(1000 + value)) == 1000 + value
+
+
+def test_map_over_commands_that_raise_leaves_the_connection_good(client):
+    def commands():
+        yield Echo(1)
+        raise RuntimeError("mine")
+
+    with pytest.raises(RuntimeError, match="mine"):
+        list(client.map(commands()))
+    assert client.call(Echo(2)) == 2
+
+
+# ---------------------------------------------------------------------------------------------
+# Time limits
+
+
+@pytest.mark.parametrize("seconds", [-1, math.nan])
+def test_time_limit_that_is_none(client, seconds):
+    with pytest.raises(ValueError, match="a timeout must be at least 0"):
+        client.call(Echo(1), timeout=seconds)
+
+
+def test_none_is_no_limit(client):
+    assert client.call(Echo(1), timeout=None) == 1
+
+
+def test_server_that_is_not_polled(server):
+    with Client(server.address, timeout=0.02) as client:
+        with pytest.raises(NotAnswered) as caught:
+            client.call(Echo(1))
+        assert str(caught.value) == (
+            "the program has not answered Echo within 0.02 s; "
+            f"it may still run it ({server.address})"
+        )
+        with pytest.raises(TimeoutError):
+            client.call(Echo(2), timeout=0)
+
+
+def test_late_answer_is_dropped_and_the_connection_is_kept(server):
+    """A call that timed out sends its cancel, which the server reads before the call's turn."""
+    host = Host()
+    with Client(server.address, timeout=PATIENCE) as client:
+        with pytest.raises(NotAnswered):
+            client.call(Echo(1), timeout=0)
+        thread = threading.Thread(target=lambda: host.log.append(("got", client.call(Echo(2)))))
+        thread.start()
+        serve_until(server, lambda: ("got", 2) in host.log, host)
+        thread.join()
+        assert 1 not in host.log, "the cancelled call was not run"
+        assert server.stats()["accepted"] == 1
+    settle(server, host)
+
+
+def fill(client: Client) -> str:
+    """Notify until there is no more room, and return what the client says then."""
+    while True:
+        try:
+            client.notify(Take(bytes(100_000)))
+        except NotPolled as error:
+            return str(error)
+
+
+def test_call_that_found_no_room_was_not_sent(server):
+    with Client(server.address, timeout=0.02) as client:
+        message = fill(client)
+        assert "has made no room for Take within 0.02 s; a part of it was sent" in message
+        with pytest.raises(NotPolled, match=r"no room for Echo within 0.02 s; it was not sent"):
+            client.call(Echo(5))
+        with pytest.raises(NotPolled, match="no room for Echo within 0 s; it was not sent"):
+            client.notify(Echo(6), timeout=0)
+        host = Host()
+        thread = threading.Thread(target=lambda: host.log.append(client.call(Echo(7), timeout=60)))
+        thread.start()
+        serve_until(server, lambda: host.log.count(7) == 2, host)
+        thread.join()
+        assert 5 not in host.log
+        assert 6 not in host.log
+    settle(server)
+
+
+def test_full_backlog(directory):
+    path = f"{directory}/full"
+    with socket.socket(socket.AF_UNIX) as listener:
+        listener.bind(path)
+        listener.listen(0)
+        waiting = []
+        while True:
+            sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_NONBLOCK)
+            waiting.append(sock)
+            if sock.connect_ex(path):
+                break
+        with pytest.raises(NotPolled, match=r"took? in no connection|has taken in no connection"):
+            send(Echo(1), path, timeout=0.05)
+        for sock in waiting:
+            sock.close()
+
+
+def test_interrupted_wait_gives_the_call_up(server):
+    """Ctrl-C while a call waits: the call is cancelled, the client stays good."""
+
+    def interrupt(*_):
+        raise KeyboardInterrupt
+
+    before = signal.signal(signal.SIGALRM, interrupt)
+    try:
+        with Client(server.address, timeout=PATIENCE) as client:
+            signal.setitimer(signal.ITIMER_REAL, 0.05)
+            with pytest.raises(KeyboardInterrupt):
+                client.call(Echo(1))
+            host = Host()
+            thread = threading.Thread(target=lambda: host.log.append(("got", client.call(Echo(2)))))
+            thread.start()
+            serve_until(server, lambda: ("got", 2) in host.log, host)
+            thread.join()
+            assert 1 not in host.log
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, before)
+
+
+def test_time_limit_holds_under_a_storm_of_signals(server):
+    before = signal.signal(signal.SIGALRM, lambda *_: None)
+    signal.setitimer(signal.ITIMER_REAL, 0.001, 0.001)
+    try:
+        began = time.monotonic()
+        with Client(server.address) as client, pytest.raises(NotAnswered):
+            client.call(Echo(1), timeout=0.1)
+        assert time.monotonic() - began >= 0.1
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, before)
+
+
+# ---------------------------------------------------------------------------------------------
+# A server that is not there, or goes
+
+
+def test_nobody_there(directory):
+    path = f"{directory}/nobody"
+    with pytest.raises(NotRunning) as caught:
+        send(Echo(1), path)
+    assert type(caught.value) is NotRunning
+    assert str(caught.value) == f"the program does not run: there is no socket at {path}"
+
+
+def test_path_through_a_file(directory):
+    with open(f"{directory}/file", "w"):
+        pass
+    with pytest.raises(NotRunning):
+        send(Echo(1), f"{directory}/file/socket")
+
+
+def test_stale_socket(directory):
+    path = f"{directory}/stale"
+    with socket.socket(socket.AF_UNIX) as sock:
+        sock.bind(path)
+    with pytest.raises(StaleSocket) as caught:
+        send(Echo(1), path)
+    assert str(caught.value) == f"the program has ended and left its socket behind: {path}"
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root may connect to any socket")
+def test_socket_that_may_not_be_connected_to(directory):
+    path = f"{directory}/closed"
+    with socket.socket(socket.AF_UNIX) as sock:
+        sock.bind(path)
+        sock.listen()
+        os.chmod(path, 0)
+        with pytest.raises(UntrustedPeer):
+            send(Echo(1), path)
+
+
+def test_permission_refused_is_said(directory, monkeypatch):
+    """As root nothing is refused, so the system call is replaced."""
+    import errno
+
+    monkeypatch.setattr(socket.socket, "connect_ex", lambda *_: errno.EACCES)
+    with pytest.raises(UntrustedPeer, match="the socket belongs to another user"):
+        send(Echo(1), f"{directory}/s")
+    monkeypatch.setattr(socket.socket, "connect_ex", lambda *_: errno.EIO)
+    with pytest.raises(OSError, match="the program can't be reached"):
+        send(Echo(1), f"{directory}/s")
+
+
+def test_server_that_restarts_while_the_client_is_idle(directory):
+    """Nothing was sent on the dead connection, so a new one is made."""
+    from harness import COMMANDS
+
+    path = f"{directory}/s"
+    with Client(path, timeout=PATIENCE) as client:
+        for value in range(3):
+            with Server(path, COMMANDS) as server:
+                serving = Serving(server)
+                assert client.call(Echo(value)) == value
+                assert list(client.map([Echo(1), Echo(2)])) == [1, 2]
+                serving.stop()
+        with pytest.raises(NotRunning):
+            client.call(Echo(9))
+
+
+def fake_server(
+    directory: str, reply: Callable[[socket.socket], None]
+) -> tuple[str, threading.Thread]:
+    """A server that takes one connection and one read, and then does what the test says."""
+    path = f"{directory}/fake"
+    listener = socket.socket(socket.AF_UNIX)
+    listener.bind(path)
+    listener.listen()
+
+    def run() -> None:
+        with listener:
+            sock, _ = listener.accept()
+            with sock:
+                sock.recv(65536)
+                reply(sock)
+
+    thread = threading.Thread(target=run)
+    thread.start()
+    return path, thread
+
+
+def test_server_that_closes_before_the_answer(directory):
+    path, thread = fake_server(directory, lambda sock: None)
+    with pytest.raises(PeerGone) as caught:
+        send(Echo(1), path, timeout=PATIENCE)
+    assert str(caught.value) == f"the program closed the connection before the answer ({path})"
+    thread.join()
+
+
+def test_answer_that_came_before_the_end_counts(directory):
+    path, thread = fake_server(directory, lambda sock: sock.sendall(encode([1, 0, 5])))
+    assert send(Echo(1), path, timeout=PATIENCE) == 5
+    thread.join()
+
+
+@pytest.mark.parametrize(
+    ("reply", "words"),
+    [
+        (b"HTTP/1.0 400 Bad Request\r\n", "what is no answer: this socket speaks CBOR frames"),
+        (encode([1]), "an answer is [id, kind, item]"),
+        (encode([2, 0, 5]), "an answer to 2, which is not in flight"),
+        (encode([1, 7, 5]), "an answer's kind is 0, 1 or 2"),
+        (encode([1, 1, "x"]), 'an error is {"code": text, "message": text}'),
+        (encode(["x", 0, 5]), "an answer's id is unsigned"),
+    ],
+)
+def test_server_that_sends_what_is_no_answer(directory, reply, words):
+    path, thread = fake_server(directory, lambda sock: sock.sendall(reply))
+    with pytest.raises(PeerGone) as caught:
+        send(Echo(1), path, timeout=PATIENCE)
+    assert words in str(caught.value)
+    thread.join()
+
+
+def test_answer_that_does_not_fit_the_annotation(directory):
+    path, thread = fake_server(directory, lambda sock: sock.sendall(encode([1, 0, "five"])))
+    with pytest.raises(InternalError) as caught:
+        send(Echo(1), path, timeout=PATIENCE)
+    assert caught.value.message == (
+        "the answer of Echo is not what its annotation says: Expected `int`, got `str`"
+    )
+    thread.join()
+
+
+def test_error_without_an_id_ends_every_call_in_flight(directory):
+    error = encode([None, 1, {"code": "busy", "message": "full"}])
+    path, thread = fake_server(directory, lambda sock: sock.sendall(encode([1, 0, 1]) + error))
+    with Client(path, timeout=PATIENCE) as client:
+        answers = client.map([Echo(1), Echo(2), Echo(3)])
+        assert next(answers) == 1
+        with pytest.raises(Busy):
+            next(answers)
+    thread.join()
+
+
+def test_piece_of_a_stream_is_thrown_away_by_call(directory):
+    path, thread = fake_server(
+        directory, lambda sock: sock.sendall(encode([1, 2, "piece"]) + encode([1, 0, 5]))
+    )
+    assert send(Echo(1), path, timeout=PATIENCE) == 5
+    thread.join()
+
+
+def test_server_that_is_closed_while_a_call_waits(server):
+    caught = []
+
+    def ask():
+        with Client(server.address, timeout=PATIENCE) as client:
+            try:
+                client.call(Echo(1))
+            except ShuttingDown as error:
+                caught.append(error)
+
+    thread = threading.Thread(target=ask)
+    thread.start()
+    serve_until(server, lambda: server.pending, max_commands=0)
+    server.close()
+    thread.join()
+    assert caught
+
+
+def test_killed_server_process(directory):
+    """A real process, killed while a call is in its hands."""
+    path = f"{directory}/s"
+    process = run_python(
+        "import sys, os\nfrom harness import *\nfrom ipcpoll import Server\n"
+        "server = Server(sys.argv[1], COMMANDS)\n"
+        "host = Host(do=lambda: os.kill(os.getpid(), 9))\nprint('ready')\n"
+        "while readable(server, 60): server.poll(host)",
+        path,
+    )
+    try:
+        assert process.stdout.readline() == "ready\n"
+        from harness import Do
+
+        with Client(path, timeout=PATIENCE) as client:
+            assert client.call(Echo(1)) == 1
+            with pytest.raises(PeerGone):
+                client.call(Do())
+            process.wait()  # its listener may outlive its connection for a moment
+            with pytest.raises(StaleSocket):
+                client.call(Echo(2))
+    finally:
+        process.kill()
+        process.communicate()
+
+
+# ---------------------------------------------------------------------------------------------
+# Misuse
+
+
+def test_closed_client(client):
+    client.close()
+    client.close()
+    with pytest.raises(UsageError, match="the client is closed"):
+        client.call(Echo(1))
+
+
+def test_closing_in_the_midst_of_a_map(client):
+    answers = client.map([Echo(i) for i in range(10)], depth=2)
+    assert next(answers) == 0
+    client.close()
+    with pytest.raises(UsageError, match="the client is closed"):
+        list(answers)
+
+
+def test_two_threads(server):
+    caught = []
+    with Client(server.address, timeout=PATIENCE) as client:
+        thread = threading.Thread(target=lambda: caught.append(client.call(Echo(1))))
+        thread.start()
+        wait_until(client._entry.locked)
+        with pytest.raises(UsageError, match="a client belongs to one thread"):
+            client.call(Echo(2))
+        serve_until(server, lambda: caught)
+        thread.join()
+
+
+def test_limits_of_the_client_are_its_own(serving):
+    with Client(serving.server.address, limits=Limits(max_frame=100)) as client:
+        assert client.call(Echo(1)) == 1
+        with pytest.raises(FrameTooLarge, match="the limit is 100"):
+            client.call(Take(bytes(200)))
+    words = "announces 2006 bytes, the limit is 1000"
+    address, narrow = serving.server.address, Limits(max_answer=1000)
+    with Client(address, limits=narrow) as client, pytest.raises(PeerGone, match=words):
+        client.call(Blob(2000))
+
+
+def test_client_closes_its_descriptor(serving):
+    before = len(os.listdir("/proc/self/fd"))
+    with Client(serving.server.address) as client:
+        client.call(Echo(1))
+    wait_until(lambda: serving.server.stats()["clients"] == 0)
+    assert len(os.listdir("/proc/self/fd")) == before
+
+
+def test_shell_can_call_it(serving):
+    """A second process with nothing but the public names."""
+    process = run_python(
+        "import sys, ipcpoll\n"
+        "with ipcpoll.Client(sys.argv[1], timeout=20) as client:\n"
+        "    print(client.request('Echo', {'value': 3}))",
+        serving.server.address,
+    )
+    assert finish(process) == "3\n"
