@@ -148,6 +148,7 @@ class Server(Generic[C]):
             self._owner = None
             self._entry.release()
             if self._deadlines.by_hand:
+                self._deadlines.settle()  # there may be a descriptor for the timer now
                 self._ready = self._ready_by_hand
 
     def _poll_inside(self, ctx: C, max_commands: int | None, max_seconds: float | None) -> int:

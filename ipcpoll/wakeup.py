@@ -193,8 +193,9 @@ class Deadline:
 class Deadlines:
     """Moments on one timer. Times are absolute seconds on the owner's clock.
 
-    `watch` is called with the timer's descriptor when it is made. Where the platform has no timer
-    descriptor, `next` still tells when to look.
+    `watch` is called with the timer's descriptor when it is made. While there is none (the
+    platform has no such timer, or the process no descriptor left) `by_hand` is True and `next`
+    tells when to look.
     """
 
     def __init__(self, watch: Callable[[int], None]) -> None:
@@ -203,7 +204,6 @@ class Deadlines:
         self._order = itertools.count()
         self._timer: Timer | None = None
         self._armed: float | None = None
-        self._no_timer = False
 
     def add(self, when: float, action: Callable[[], None]) -> Deadline:
         """Do `action` at the first `run_due` from `when` on."""
@@ -234,12 +234,11 @@ class Deadlines:
         if when == self._armed and not again:
             return
         if self._timer is None:
-            if when is None or self._no_timer:
+            if when is None:
                 return
             try:
                 self._timer = Timer()
             except (OSError, AttributeError):
-                self._no_timer = True  # `next` says when to poll
                 return
             self._watch(self._timer.fileno())
         self._timer.arm(when)
@@ -248,7 +247,7 @@ class Deadlines:
     @property
     def by_hand(self) -> bool:
         """Whether a deadline waits that no descriptor will tell of."""
-        return self._no_timer and self.next() is not None
+        return self._timer is None and self.next() is not None
 
     def close(self) -> None:
         """Forget everything and close the timer. Idempotent."""

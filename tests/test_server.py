@@ -1,0 +1,350 @@
+"""The server's life: birth at an address, what it refuses to touch, what it says of itself."""
+
+from __future__ import annotations
+
+import os
+import socket
+import stat
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+from harness import (
+    COMMANDS,
+    Echo,
+    Host,
+    Peer,
+    Refuse,
+    answers,
+    readable,
+    run_python,
+    serve_process,
+    settle,
+)
+
+import ipcpoll
+from ipcpoll import AlreadyRunning, Limits, Server, UnsafeAddress
+
+
+@pytest.fixture
+def runtime(directory, monkeypatch):
+    """A private runtime directory."""
+    monkeypatch.setenv("XDG_RUNTIME_DIR", directory)
+    return directory
+
+
+def test_name_leads_to_the_runtime_directory(runtime):
+    with Server("calc", Echo) as server:
+        assert server.address == f"{runtime}/ipcpoll/calc.sock"
+        assert server.address == str(ipcpoll.runtime_path("calc"))
+        assert stat.S_IMODE(os.stat(f"{runtime}/ipcpoll").st_mode) == 0o700
+        client = run_python(
+            "import ipcpoll\nfrom harness import Echo\nprint(ipcpoll.send(Echo(5), 'calc'))"
+        )
+        assert serve_process(server, client) == "5\n"
+    assert os.listdir(f"{runtime}/ipcpoll") == []
+
+
+def test_path_may_be_a_str_or_a_path(directory):
+    for address in (f"{directory}/a", Path(directory) / "b"):
+        with Server(address, Echo) as server:
+            assert server.address == str(address)
+
+
+def test_relative_path_is_made_absolute(directory, monkeypatch):
+    monkeypatch.chdir(directory)
+    with Server("./s", Echo) as server:
+        assert server.address == f"{directory}/s"
+        monkeypatch.chdir("/")
+    assert not os.path.exists(f"{directory}/s")
+
+
+@pytest.mark.parametrize("umask", [0, 0o022, 0o077, 0o777])
+def test_socket_has_mode_0600_whatever_the_umask_is(directory, umask):
+    before = os.umask(umask)
+    try:
+        with Server(f"{directory}/s", Echo) as server:
+            assert stat.S_IMODE(os.stat(server.address).st_mode) == 0o600
+            assert os.umask(umask) == umask, "the umask is the process's own"
+    finally:
+        os.umask(before)
+
+
+def test_live_server_is_not_disturbed(server):
+    with pytest.raises(AlreadyRunning) as caught:
+        Server(server.address, Echo)
+    assert str(caught.value) == f"a server runs at this address already: {server.address}"
+    with Peer(server) as peer:
+        peer.call(1, "Echo", value=1)
+        assert answers(server, peer, 1) == [[1, 0, 1]]
+
+
+def test_live_server_with_a_full_backlog_is_not_taken_for_dead(directory):
+    path = f"{directory}/busy"
+    with socket.socket(socket.AF_UNIX) as listener:
+        listener.bind(path)
+        listener.listen(0)
+        waiting = []
+        while True:
+            sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_NONBLOCK)
+            waiting.append(sock)
+            if sock.connect_ex(path):
+                break
+        with pytest.raises(AlreadyRunning):
+            Server(path, Echo)
+        assert os.path.exists(path)
+        for sock in waiting:
+            sock.close()
+
+
+def test_dead_socket_of_our_own_is_replaced(directory):
+    path = f"{directory}/s"
+    with socket.socket(socket.AF_UNIX) as sock:
+        sock.bind(path)
+    with Server(path, Echo) as server, Peer(server) as peer:
+        peer.call(1, "Echo", value=1)
+        assert answers(server, peer, 1) == [[1, 0, 1]]
+
+
+def make_file(path):
+    Path(path).write_text("precious")
+
+
+def make_link_to_file(path):
+    make_file(path + ".target")
+    os.symlink(path + ".target", path)
+
+
+def make_link_to_socket(path):
+    with socket.socket(socket.AF_UNIX) as sock:
+        sock.bind(path + ".target")
+    os.symlink(path + ".target", path)
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        make_file,
+        make_link_to_file,
+        make_link_to_socket,
+        os.mkfifo,
+        os.mkdir,
+        lambda path: os.symlink("/nowhere", path),
+    ],
+    ids=["file", "link to a file", "link to a socket", "fifo", "directory", "dangling link"],
+)
+def test_what_is_no_socket_is_not_touched(directory, make):
+    path = f"{directory}/s"
+    make(path)
+    before = os.lstat(path)
+    with pytest.raises(FileExistsError, match="this is not a socket; it was left as it is"):
+        Server(path, Echo)
+    after = os.lstat(path)
+    assert (after.st_ino, after.st_mode, after.st_size) == (
+        before.st_ino,
+        before.st_mode,
+        before.st_size,
+    )
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="needs root to give a file away")
+def test_socket_of_another_user_is_not_touched(directory):
+    path = f"{directory}/s"
+    with socket.socket(socket.AF_UNIX) as sock:
+        sock.bind(path)
+    os.chown(path, 12345, 12345)
+    with pytest.raises(UnsafeAddress, match="the socket belongs to another user"):
+        Server(path, Echo)
+    assert os.path.exists(path)
+
+
+def test_another_server_that_takes_the_address_in_between(directory, monkeypatch):
+    path = f"{directory}/s"
+    with Server(path, Echo):
+        monkeypatch.setattr("ipcpoll.listener._make_way", lambda path: None)
+        with pytest.raises(AlreadyRunning, match="took this address just now"):
+            Server(path, Echo)
+
+
+def test_probe_of_a_socket_that_vanishes(directory, monkeypatch):
+    """It is removed between the look and the probe."""
+    path = f"{directory}/s"
+    with socket.socket(socket.AF_UNIX) as sock:
+        sock.bind(path)
+    lstat = os.lstat
+
+    def look_and_remove(path):
+        status = lstat(path)
+        monkeypatch.undo()
+        os.unlink(path)
+        return status
+
+    monkeypatch.setattr(os, "lstat", look_and_remove)
+    Server(path, Echo).close()
+
+
+def test_close_does_not_remove_a_socket_that_is_not_its_own(directory):
+    path = f"{directory}/s"
+    server = Server(path, Echo)
+    os.unlink(path)
+    with Server(path, Echo):
+        server.close()
+        assert os.path.exists(path)
+
+
+def test_close_when_the_socket_is_gone_already(directory):
+    server = Server(f"{directory}/s", Echo)
+    os.unlink(server.address)
+    server.close()
+
+
+def test_path_that_is_too_long(directory):
+    path = f"{directory}/{'x' * 120}"
+    with pytest.raises(OSError, match="a socket's path may have 107 bytes, this has"):
+        Server(path, Echo)
+
+
+def test_longest_path(directory):
+    path = f"{directory}/{'x' * (106 - len(directory))}"
+    assert len(path) == 107
+    Server(path, Echo).close()
+
+
+def test_directory_that_is_not_there(directory):
+    before = len(os.listdir("/proc/self/fd"))
+    with pytest.raises(FileNotFoundError):
+        Server(f"{directory}/nowhere/s", Echo)
+    assert len(os.listdir("/proc/self/fd")) == before
+
+
+def test_failure_at_birth_leaves_nothing_behind(directory, monkeypatch):
+    path = f"{directory}/s"
+    before = len(os.listdir("/proc/self/fd"))
+    for target in ("ipcpoll.server.make_poller", "ipcpoll.server.Wakeup"):
+        with monkeypatch.context() as patch:
+            patch.setattr(target, lambda: 1 / 0)
+            with pytest.raises(ZeroDivisionError):
+                Server(path, Echo)
+    with monkeypatch.context() as patch:
+        patch.setattr(socket.socket, "listen", lambda *_: 1 / 0)
+        with pytest.raises(ZeroDivisionError):
+            Server(path, Echo)
+    assert not os.path.exists(path)
+    assert len(os.listdir("/proc/self/fd")) == before
+
+
+def test_wrong_commands_are_found_before_anything_is_bound(directory):
+    @dataclass
+    class NoAnnotation:
+        def process(self, ctx): ...
+
+    path = f"{directory}/s"
+    for commands in (NoAnnotation, [Echo, Echo], [], 5, [5]):
+        with pytest.raises(TypeError):
+            Server(path, commands)
+    assert not os.path.exists(path)
+
+
+@pytest.mark.parametrize("commands", [Echo, Echo | Refuse, [Echo, Refuse], (Echo,), iter([Echo])])
+def test_shapes_of_commands(directory, commands):
+    with Server(f"{directory}/s", commands) as server, Peer(server) as peer:
+        peer.call(1, "Echo", value=3)
+        assert answers(server, peer, 1) == [[1, 0, 3]]
+
+
+def test_stats_and_repr(server, peer):
+    peer.send(b"\xd8\x18\x40")
+    peer.call(1, "Echo", value=1)
+    answers(server, peer, 2)
+    settle(server)
+    assert server.stats() == {
+        "clients": 1,
+        "accepted": 1,
+        "refused": 0,
+        "evicted": 0,
+        "turns": 2,
+        "faults": 1,
+        "dropped": 0,
+    }
+    assert repr(server) == f"<ipcpoll.Server {server.address} (1 clients)>"
+
+
+def test_two_servers_in_one_program(make_server):
+    first, second = make_server(), make_server()
+    with Peer(first) as one, Peer(second) as two:
+        one.call(1, "Echo", value=1)
+        two.call(1, "Echo", value=2)
+        assert answers(first, one, 1) == [[1, 0, 1]]
+        assert answers(second, two, 1) == [[1, 0, 2]]
+
+
+def test_descriptor_above_1023_is_served(directory):
+    import resource
+
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if hard < 1300:
+        pytest.fail("the hard limit of descriptors is below 1,300: raise it (ulimit -Hn)")
+    resource.setrlimit(resource.RLIMIT_NOFILE, (max(soft, 1300), hard))
+    burnt = [os.open(os.devnull, os.O_RDONLY) for _ in range(1030)]
+    try:
+        with Server(f"{directory}/s", COMMANDS) as server, Peer(server) as peer:
+            assert server.fileno() > 1023
+            peer.call(1, "Echo", value=1)
+            assert answers(server, peer, 1) == [[1, 0, 1]]
+    finally:
+        for fd in burnt:
+            os.close(fd)
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+
+
+def test_process_out_of_descriptors_is_no_busy_loop(make_server, connect):
+    """RLIMIT_NOFILE is reached: nobody is accepted, nothing spins, then the client is served."""
+    import resource
+
+    server = make_server(accept_pause_seconds=30.0)
+    first = connect(server)
+    first.call(1, "Echo", value=1)
+    assert answers(server, first, 1) == [[1, 0, 1]]
+    late = connect(server)
+    late.call(2, "Echo", value=2)
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    lowest_free = os.open(os.devnull, os.O_RDONLY)
+    os.close(lowest_free)
+    try:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (lowest_free, hard))
+        server.poll(Host())
+        assert not server.pending
+        assert server.stats()["clients"] == 1
+        assert server.next_deadline() is not None
+        assert server.poll(Host()) == 0
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+    assert not readable(server)
+    assert late.received() == []
+    first.close()  # a descriptor is free again: the pause ends
+    assert answers(server, late, 1) == [[2, 0, 2]]
+    assert server.next_deadline() is None
+
+
+def test_connection_that_can_not_be_watched_is_closed(server, connect, monkeypatch, caplog):
+    server.poll(Host())
+    peer = connect(server)
+
+    def no_space(fd, mask):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(server._poller, "register", no_space)
+    settle(server)
+    assert server.stats()["clients"] == 0
+    assert "a new connection can't be watched" in caplog.text
+    peer.received()
+    assert peer.ended
+
+
+def test_limits_reach_the_server(directory):
+    with Server(f"{directory}/s", COMMANDS, limits=Limits(max_frame=50)) as server:
+        with Peer(server) as peer:
+            peer.call(1, "Take", data=bytes(100))
+            [error] = answers(server, peer, 1)
+            assert error[2]["code"] == "too-large"
+        settle(server)

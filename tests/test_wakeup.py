@@ -1,0 +1,176 @@
+"""Wake and timer descriptors, and deadlines on one timer."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import time
+
+import pytest
+from harness import readable
+
+from ipcpoll.wakeup import Deadlines, Timer, Wakeup
+
+
+@pytest.fixture
+def wakeup():
+    wakeup = Wakeup()
+    yield wakeup
+    wakeup.close()
+
+
+def test_wake_until_seen(wakeup):
+    assert not readable(wakeup)
+    wakeup.wake()
+    wakeup.wake()
+    assert readable(wakeup)
+    wakeup.seen()
+    assert not readable(wakeup)
+
+
+def test_signal_until_silenced(wakeup):
+    wakeup.signal()
+    wakeup.signal()
+    assert readable(wakeup)
+    wakeup.silence()
+    assert not readable(wakeup)
+    wakeup.silence()
+
+
+def test_silence_keeps_a_wake_that_came_in_between(wakeup):
+    wakeup.signal()
+    wakeup.wake()
+    wakeup.silence()
+    assert readable(wakeup)
+    wakeup.seen()
+    assert not readable(wakeup)
+
+
+def test_more_wakes_than_the_counter_holds(wakeup):
+    os.write(wakeup.fileno(), (2**64 - 2).to_bytes(8, "little"))
+    wakeup.wake()
+    assert readable(wakeup)
+    wakeup.seen()
+    assert not readable(wakeup)
+
+
+def test_closed_on_exec_and_closed_twice(wakeup):
+    assert fcntl.fcntl(wakeup.fileno(), fcntl.F_GETFD) & fcntl.FD_CLOEXEC
+    wakeup.close()
+    wakeup.close()
+    assert wakeup.fileno() == -1
+    wakeup.wake()
+
+
+def test_seen_without_anything_set_does_not_block(wakeup):
+    wakeup.seen()
+
+
+def test_timer_that_is_due_and_disarmed():
+    timer = Timer()
+    assert fcntl.fcntl(timer.fileno(), fcntl.F_GETFD) & fcntl.FD_CLOEXEC
+    assert not readable(timer)
+    timer.arm(time.monotonic() - 1)
+    assert readable(timer, 10)
+    timer.arm(None)
+    assert not readable(timer)
+    timer.arm(0.0)
+    assert readable(timer, 10), "0 is a moment that has passed, and not 'never'"
+    timer.arm(time.monotonic() + 3600)
+    assert not readable(timer)
+    timer.close()
+    timer.close()
+    assert timer.fileno() == -1
+
+
+def test_timer_is_never_early():
+    timer = Timer()
+    when = time.monotonic() + 0.02
+    timer.arm(when)
+    assert readable(timer, 10)
+    assert time.monotonic() >= when
+    timer.close()
+
+
+def test_timer_that_can_not_be_armed_says_why():
+    timer = Timer()
+    fd = timer.fileno()
+    timer.close()
+    timer._fd = fd
+    with pytest.raises(OSError, match="Bad file descriptor"):
+        timer.arm(1.0)
+    timer._fd = -1
+
+
+@pytest.fixture
+def deadlines():
+    watched = []
+    deadlines = Deadlines(watched.append)
+    deadlines.watched = watched
+    yield deadlines
+    deadlines.close()
+
+
+def test_deadlines_are_done_in_order(deadlines):
+    done = []
+    for when in (3.0, 1.0, 2.0, 1.0):
+        deadlines.add(when, lambda when=when: done.append(when))
+    assert deadlines.next() == 1.0
+    deadlines.run_due(0.5)
+    assert done == []
+    deadlines.run_due(2.0)
+    assert done == [1.0, 1.0, 2.0]
+    assert deadlines.next() == 3.0
+    deadlines.run_due(9.0)
+    assert deadlines.next() is None
+
+
+def test_timer_is_made_with_the_first_deadline_and_only_once(deadlines):
+    assert deadlines.watched == []
+    deadlines.add(time.monotonic() + 1000, lambda: None)
+    deadlines.add(time.monotonic() + 500, lambda: None)
+    assert len(deadlines.watched) == 1
+
+
+def test_cancelled_deadline_is_not_done(deadlines):
+    done = []
+    now = time.monotonic()
+    first = deadlines.add(now, lambda: done.append(1))
+    deadlines.add(now + 1000, lambda: done.append(2))
+    assert readable(deadlines.watched[0], 10)
+    first.cancel()
+    first.cancel()
+    deadlines.settle()
+    assert not readable(deadlines.watched[0])
+    deadlines.run_due(now + 1)
+    assert done == []
+    assert deadlines.next() == now + 1000
+
+
+def test_deadline_that_adds_a_deadline(deadlines):
+    done = []
+
+    def again():
+        done.append(1)
+        if len(done) < 3:
+            deadlines.add(0.0, again)
+
+    deadlines.add(0.0, again)
+    deadlines.run_due(1.0)
+    assert done == [1, 1, 1]
+    assert not readable(deadlines.watched[0])
+
+
+def test_without_a_timer_the_next_moment_is_still_known(deadlines, monkeypatch):
+    def none():
+        raise AttributeError("no timerfd")
+
+    monkeypatch.setattr("ipcpoll.wakeup.Timer", none)
+    assert not deadlines.by_hand
+    deadlines.add(5.0, lambda: None)
+    deadlines.add(4.0, lambda: None)
+    assert deadlines.by_hand
+    assert deadlines.next() == 4.0
+    deadlines.run_due(9.0)
+    assert not deadlines.by_hand
+    deadlines.close()
