@@ -25,8 +25,8 @@ from .errors import AlreadyRunning, UnsafeAddress
 
 _PRIVATE: Final = 0o600
 
-NO_ROOM: Final = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM})
-"""accept(2) failed for want of a descriptor or memory: the connection waits on."""
+_WENT_AWAY: Final = frozenset({errno.ECONNABORTED, errno.EPROTO, errno.EPERM})
+"""accept(2) took a connection that is none any more; the next may be fine."""
 
 
 class Listener:
@@ -45,7 +45,7 @@ class Listener:
     def accept(self) -> socket.socket | None:
         """Return the next connection, non-blocking; None when none waits.
 
-        Raises OSError with an errno of `NO_ROOM` when there is no room for it.
+        Raises OSError when it can't be taken now: no descriptor left (EMFILE, ENFILE), no memory.
         """
         while True:
             try:
@@ -53,9 +53,9 @@ class Listener:
             except BlockingIOError:
                 return None
             except OSError as error:
-                if error.errno in NO_ROOM:
-                    raise
-                continue  # this one went away (ECONNABORTED, EPROTO); the next may be fine
+                if error.errno in _WENT_AWAY:
+                    continue
+                raise
             sock.setblocking(False)
             return sock
 

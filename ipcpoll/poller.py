@@ -123,6 +123,6 @@ def make_poller() -> Poller:
     """Return the poller that fits this platform; raises io.UnsupportedOperation where none does."""
     if _epoll is not None:
         return EpollPoller()
-    if _kqueue_selector is not None:  # pragma: no cover - macOS and the BSDs
+    if _kqueue_selector is not None:  # macOS and the BSDs
         return SelectorPoller(_kqueue_selector())
     raise io.UnsupportedOperation("ipcpoll needs epoll or kqueue, and this Python has neither")

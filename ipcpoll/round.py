@@ -335,9 +335,6 @@ class Round:
 
     def _drop(self, connection: Connection) -> None:
         """Unregister and close."""
-        if connection.queued:
-            self._row.remove(connection)
-            connection.queued = False
         if connection.dirty:
             self._dirty.remove(connection)
             connection.dirty = False

@@ -36,7 +36,7 @@ class Wakeup:
         self._woken = False
         if hasattr(os, "eventfd"):
             self._read = self._write = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
-        else:  # pragma: no cover - macOS and the BSDs
+        else:  # macOS and the BSDs
             self._read, self._write = _pipe()
 
     def fileno(self) -> int:

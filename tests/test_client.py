@@ -50,6 +50,7 @@ from ipcpoll import (
     UsageError,
     send,
 )
+from ipcpoll.channel import Channel
 
 
 @dataclass
@@ -321,6 +322,22 @@ def test_none_is_no_limit(client):
     assert client.call(Echo(1), timeout=None) == 1
 
 
+def test_long_waits_are_made_of_many(server, monkeypatch):
+    """poll(2) takes only so many milliseconds; a wait without a limit goes on after them."""
+    monkeypatch.setattr("ipcpoll.channel._LONGEST_WAIT", 0.005)
+    waits = []
+    wait = Channel._wait
+    monkeypatch.setattr(Channel, "_wait", lambda *given: (waits.append(1), wait(*given)))
+    got = []
+    with Client(server.address, timeout=None) as client:
+        thread = threading.Thread(target=lambda: got.append(client.call(Echo(1))))
+        thread.start()
+        wait_until(lambda: len(waits) > 3)
+        serve_until(server, lambda: got)
+        thread.join()
+    assert got == [1]
+
+
 def test_server_that_is_not_polled(server):
     with Client(server.address, timeout=0.02) as client:
         with pytest.raises(NotAnswered) as caught:
@@ -527,6 +544,50 @@ def test_server_that_closes_before_the_answer(directory):
 def test_answer_that_came_before_the_end_counts(directory):
     path, thread = fake_server(directory, lambda sock: sock.sendall(encode([1, 0, 5])))
     assert send(Echo(1), path, timeout=PATIENCE) == 5
+    thread.join()
+
+
+def test_server_that_closes_and_has_not_read_the_call(directory):
+    """The client reads ECONNRESET and not the end of file."""
+    path = f"{directory}/deaf"
+    with socket.socket(socket.AF_UNIX) as listener:
+        listener.bind(path)
+        listener.listen()
+        with Client(path, timeout=PATIENCE) as client:
+            client.notify(Echo(1))
+            listener.accept()[0].close()
+            with pytest.raises(PeerGone, match="closed the connection before the answer"):
+                client._channel.wait_for(1, time.monotonic() + PATIENCE)
+
+
+def test_server_that_stops_reading_and_does_not_close(directory):
+    """Sending fails while there is nothing to read: the call is over all the same."""
+    ready, done = threading.Event(), threading.Event()
+
+    def stop_reading(sock):
+        sock.sendall(encode([1, 0, 1]))
+        sock.shutdown(socket.SHUT_RD)
+        ready.set()
+        done.wait(PATIENCE)
+
+    path, thread = fake_server(directory, stop_reading)
+    with Client(path, timeout=PATIENCE) as client:
+        assert client.call(Echo(1)) == 1
+        assert ready.wait(PATIENCE)
+        first = client._channel
+        with pytest.raises(NotAnswered):
+            client.call(Echo(2), timeout=0.05)
+        assert client._channel is not first, "not a byte was sent, so it connected anew"
+    done.set()
+    thread.join()
+
+
+def test_flush_ends_when_the_server_goes(directory):
+    path, thread = fake_server(directory, lambda sock: None)
+    with Client(path, timeout=PATIENCE) as client:
+        notifications = (client.notify(Take(bytes(200_000))) for _ in itertools.count())
+        with pytest.raises((PeerGone, StaleSocket)):
+            list(notifications)
     thread.join()
 
 

@@ -26,7 +26,7 @@ from harness import (
 )
 
 from ipcpoll import Limits, Server
-from ipcpoll.poller import EpollPoller, SelectorPoller
+from ipcpoll.poller import SelectorPoller
 
 
 def test_descriptor_is_an_epoll_set_and_closed_on_exec(server):
@@ -353,28 +353,6 @@ def test_a_real_second_process_is_served_through_select_alone(server):
     )
     assert serve_process(server, client).strip() == str(sum(range(300)))
     settle(server)
-
-
-def test_the_pollers_agree(directory):
-    """The poller for kqueue runs on any selector; here on epoll, with the same results."""
-    for poller in (EpollPoller(), SelectorPoller(selectors.EpollSelector())):
-        ours, theirs = socket.socketpair()
-        fd = ours.fileno()
-        poller.register(fd, 1)
-        assert poller.poll() == []
-        theirs.send(b"x")
-        assert poller.poll() == [(fd, 1)]
-        poller.modify(fd, 0)
-        assert poller.poll() == []
-        poller.modify(fd, 5)
-        assert poller.poll() == [(fd, 5)]
-        theirs.close()
-        [(_, mask)] = poller.poll()
-        assert mask & 0x10, "the hang-up is told apart"
-        poller.unregister(fd)
-        assert poller.poll() == []
-        poller.close()
-        ours.close()
 
 
 @pytest.mark.parametrize("commands", [0, 1, 2, 3, 100])

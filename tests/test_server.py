@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import socket
 import stat
+import weakref
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -23,7 +25,7 @@ from harness import (
 )
 
 import ipcpoll
-from ipcpoll import AlreadyRunning, Limits, Server, UnsafeAddress
+from ipcpoll import AlreadyRunning, Limits, Server, UnsafeAddress, forks
 
 
 @pytest.fixture
@@ -339,6 +341,46 @@ def test_connection_that_can_not_be_watched_is_closed(server, connect, monkeypat
     assert "a new connection can't be watched" in caplog.text
     peer.received()
     assert peer.ended
+
+
+def test_connection_that_went_away_in_the_backlog_is_passed_over(server, connect, monkeypatch):
+    peer = connect(server)
+    peer.call(1, "Echo", value=1)
+    accept = socket.socket.accept
+    errors = [OSError(errno.ECONNABORTED, "aborted"), OSError(errno.EPROTO, "protocol")]
+
+    def accept_after_errors(sock):
+        if errors:
+            raise errors.pop()
+        return accept(sock)
+
+    monkeypatch.setattr(socket.socket, "accept", accept_after_errors)
+    assert answers(server, peer, 1) == [[1, 0, 1]]
+
+
+def test_client_that_is_turned_away_and_has_gone(make_server, connect, monkeypatch):
+    server = make_server(max_clients=1)
+    good = connect(server)
+    good.call(1, "Echo", value=1)
+    assert answers(server, good, 1) == [[1, 0, 1]]
+    connect(server).close()
+    settle(server)
+    assert server.stats()["refused"] == 1
+
+
+def test_child_of_a_fork_is_told(monkeypatch):
+    told = []
+
+    class Thing:
+        def after_fork(self):
+            told.append(self)
+
+    thing = Thing()
+    monkeypatch.setattr(forks, "_living", weakref.WeakSet())
+    forks.watch(thing)
+    forks._tell_all()
+    forks._tell_all()
+    assert told == [thing]
 
 
 def test_limits_reach_the_server(directory):

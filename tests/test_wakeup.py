@@ -66,6 +66,19 @@ def test_seen_without_anything_set_does_not_block(wakeup):
     wakeup.seen()
 
 
+def test_the_pipe_of_platforms_without_eventfd(monkeypatch):
+    monkeypatch.delattr(os, "eventfd")
+    wakeup = Wakeup()
+    assert not readable(wakeup)
+    for _ in range(70_000):  # more than a pipe holds
+        wakeup._set()
+    assert readable(wakeup)
+    wakeup.seen()
+    wakeup.seen()
+    assert not readable(wakeup)
+    wakeup.close()
+
+
 def test_timer_that_is_due_and_disarmed():
     timer = Timer()
     assert fcntl.fcntl(timer.fileno(), fcntl.F_GETFD) & fcntl.FD_CLOEXEC
