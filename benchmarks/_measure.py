@@ -130,8 +130,8 @@ def table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
 
 @contextmanager
 def working_directory() -> Generator[Path]:
-    """Give a directory that is removed afterwards. Short: a socket's path has 107 bytes."""
-    with tempfile.TemporaryDirectory(prefix="ipcpoll-", dir="/tmp") as directory:
+    """Give a directory that is removed afterwards."""
+    with tempfile.TemporaryDirectory(prefix="ipcpoll-") as directory:
         yield Path(directory)
 
 

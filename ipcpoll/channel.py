@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import errno
 import math
-import random
+import os
 import select
 import socket
 import time
@@ -88,7 +88,8 @@ def _connect(sock: socket.socket, path: str, deadline: float) -> None:
                 f"its backlog is full ({path})"
             )
         # Nothing tells when there is room again. With jitter, many clients do not come at once.
-        time.sleep(min(pause * random.uniform(0.5, 1.0), deadline - now))
+        jitter = 0.5 + os.urandom(1)[0] / 512
+        time.sleep(min(pause * jitter, deadline - now))
         pause = min(2 * pause, _LONGEST_RETRY)
 
 
