@@ -25,7 +25,6 @@ from collections.abc import (
     Iterator,
     Mapping,
 )
-from contextlib import contextmanager
 from os import PathLike
 from types import EllipsisType
 from typing import TYPE_CHECKING, Any, Final, TypeVar, overload
@@ -74,8 +73,7 @@ class Client:
         self._timeout = timeout
         self._limits = limits
         self._channel: Channel | None = None
-        self._entry = threading.Lock()
-        self._refusal: str | None = None
+        self._door = _Door()
         forks.watch(self)
 
     @property
@@ -119,7 +117,7 @@ class Client:
         when the command can't be carried.
         """
         command_type = resolve(type(command))
-        with self._entered():
+        with self._door:
             wait = self._wait_time(timeout)
             channel, call_id = self._post(lambda channel: _post_call(channel, command), wait)
             reply = self._reply(channel, call_id, command_type.name, wait)
@@ -143,7 +141,7 @@ class Client:
             channel.post(call_id, call_payload_plain(codec.encode(call_id), name, plain))
             return call_id
 
-        with self._entered():
+        with self._door:
             wait = self._wait_time(timeout)
             channel, call_id = self._post(post, wait)
             reply = self._reply(channel, call_id, name, wait)
@@ -160,7 +158,7 @@ class Client:
         """
         command_type = resolve(type(command))
         payload = command_type.encode_call(_NULL, command)
-        with self._entered():
+        with self._door:
             wait = self._wait_time(timeout)
             channel, frame = self._post(lambda channel: channel.post_notification(payload), wait)
             try:
@@ -194,7 +192,7 @@ class Client:
 
     def close(self) -> None:
         """Close the connection. Idempotent. Calls after it raise UsageError."""
-        self._refusal = self._refusal or "the client is closed"
+        self._door.shut("the client is closed")
         forks.unwatch(self)
         if self._channel is not None:
             self._channel.close()
@@ -208,9 +206,9 @@ class Client:
 
     def after_fork(self) -> None:
         """Let go of the parent's connection. Called in a forked child; see `forks`."""
-        self._entry = threading.Lock()  # the parent's may have been held
+        self._door = _Door()  # the parent's may be locked
+        self._door.shut(forks.IN_CHILD)
         self.close()
-        self._refusal = forks.IN_CHILD
 
     # -----------------------------------------------------------------------------------------
     # Inside
@@ -229,14 +227,14 @@ class Client:
                     batch = _take(source, depth - len(in_flight))
                     more = len(batch) == depth - len(in_flight)
                     if batch:
-                        with self._entered():
+                        with self._door:
                             channel, ids = self._post_all(batch, channel, timeout)
                         in_flight.extend(zip(ids, map(type, batch), strict=True))
                 if not in_flight or channel is None:
                     return
                 call_id, cls = in_flight[0]
                 command_type = resolve(cls)
-                with self._entered():
+                with self._door:
                     reply = self._reply(
                         channel, call_id, command_type.name, self._wait_time(timeout)
                     )
@@ -262,18 +260,6 @@ class Client:
         ids = [_post_call(channel, command) for command in batch]
         channel.send()
         return channel, ids
-
-    @contextmanager
-    def _entered(self) -> Generator[None]:
-        """Keep a second thread out, and whoever may not be here at all."""
-        if not self._entry.acquire(blocking=False):
-            raise UsageError("this client is in use already; a client belongs to one thread")
-        try:
-            if self._refusal is not None:
-                raise UsageError(self._refusal)
-            yield
-        finally:
-            self._entry.release()
 
     def _wait_time(self, timeout: float | EllipsisType | None) -> _WaitTime:
         return _WaitTime(self._timeout if isinstance(timeout, EllipsisType) else timeout)
@@ -309,6 +295,33 @@ class Client:
         except (KeyboardInterrupt, SystemExit):
             channel.give_up(call_id)
             raise
+
+
+class _Door:
+    """Lets one thread in at a time, and nobody once it is shut.
+
+    A class and not a generator with `contextmanager`: that costs 0.9 µs, 4 % of a call.
+    """
+
+    __slots__ = ("_lock", "_refusal")
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._refusal: str | None = None
+
+    def shut(self, refusal: str) -> None:
+        """Refuse everyone from now on, and say why. The first reason stays."""
+        self._refusal = self._refusal or refusal
+
+    def __enter__(self) -> None:
+        if not self._lock.acquire(blocking=False):
+            raise UsageError("this client is in use already; a client belongs to one thread")
+        if self._refusal is not None:
+            self._lock.release()
+            raise UsageError(self._refusal)
+
+    def __exit__(self, *_: object) -> None:
+        self._lock.release()
 
 
 class _WaitTime:

@@ -12,6 +12,7 @@ Which connection has its turn is not decided here but in `server`.
 
 from __future__ import annotations
 
+import contextlib
 import socket
 from typing import Final
 
@@ -40,16 +41,13 @@ class Connection:
         "answers_waiting",
         "busy",
         "closed",
-        "dirty",
         "ended",
         "fd",
         "finished_a_frame",
         "hung_up",
         "muted",
         "protocol",
-        "queued",
         "readable",
-        "received_at",
         "unsent",
     )
 
@@ -67,11 +65,8 @@ class Connection:
         self.protocol = protocol
         self.unsent = 0  # bytes that wait to be sent
         self.answers_waiting = 0  # answers that no send has seen yet
-        self.received_at = 0.0  # when it was last read, on the server's clock
         self.readable = False  # there may be something to read
-        self.queued = False  # stands in the row
         self.busy = False  # its command is running
-        self.dirty = False  # stands in the list of those with something to send
         self.muted = False  # was seen ready while it might not be read
         self.finished_a_frame = False
         self.ended = False  # end of file, or the framing is lost: nothing more is read
@@ -86,19 +81,21 @@ class Connection:
         """Whether one more read is allowed: few frames wait, and few answers."""
         return (
             not self.ended
-            and self.protocol.frames_waiting < self._most_waiting
+            and len(self.protocol.waiting) < self._most_waiting
             and self.unsent < self._max_unsent
         )
 
     @property
     def can_run(self) -> bool:
         """Whether a frame waits and its answer may be made."""
-        return self.protocol.frames_waiting > 0 and self.unsent < self._max_unsent
+        return self.unsent < self._max_unsent and len(self.protocol.waiting) > 0
 
     @property
     def has_work(self) -> bool:
         """Whether a turn would do something."""
-        return not self.busy and (self.can_run or (self.readable and self.can_read))
+        if self.busy or self.unsent >= self._max_unsent:
+            return False
+        return (self.readable and not self.ended) or len(self.protocol.waiting) > 0
 
     @property
     def is_over(self) -> bool:
@@ -106,7 +103,7 @@ class Connection:
         return (
             not self.busy
             and (self.ended or (self.hung_up and not self.readable))
-            and not self.protocol.frames_waiting
+            and not self.protocol.waiting
             and (self.hung_up or not self.unsent)
         )
 
@@ -141,8 +138,10 @@ class Connection:
     def unwatch(self) -> None:
         """Take it out of the poller. Idempotent."""
         if self._mask is not None:
+            # Not there any more, if an interruption came between these two steps before.
+            with contextlib.suppress(FileNotFoundError, KeyError):
+                self._poller.unregister(self.fd)
             self._mask = None
-            self._poller.unregister(self.fd)
 
     # What it does
 
@@ -158,7 +157,7 @@ class Connection:
             self._forget_output()
             self.readable = not self.ended
 
-    def receive(self) -> None:
+    def receive(self, now: float) -> None:
         """Read once. What came, the end or a failure included, goes to the protocol."""
         try:
             data = self._socket.recv(self._read_size)
@@ -170,7 +169,7 @@ class Connection:
             data = b""
         # A short read has emptied the socket. One whose peer has gone is read to its end.
         self.readable = self.hung_up or len(data) == self._read_size
-        self.protocol.receive(data)
+        self.protocol.receive(data, now)
         if not data:
             self.end()
             if not self.hung_up and has_hung_up(self.fd):
@@ -223,13 +222,12 @@ class Connection:
         self.watch()
 
     def close(self) -> None:
-        """Unregister and close. Idempotent."""
-        if not self.closed:
-            self.closed = True
-            self.unwatch()
-            self._forget_output()
-            self.protocol.close()
-            self._socket.close()
+        """Unregister and close. Idempotent, also when it was interrupted."""
+        self.unwatch()
+        self._forget_output()
+        self.protocol.close()
+        self._socket.close()
+        self.closed = True
 
     def abandon(self) -> None:
         """Close the descriptor and touch nothing that a parent process shares."""

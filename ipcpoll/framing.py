@@ -61,7 +61,7 @@ class FrameBuffer:
 
     def __init__(self, max_payload: int) -> None:
         self.max_payload = max_payload
-        self._buffer = bytearray()
+        self._buffer: bytes | bytearray = b""
         self._start = 0  # where the next frame begins in the buffer
         self._error: WireError | None = None
 
@@ -77,7 +77,12 @@ class FrameBuffer:
     def feed(self, data: bytes) -> None:
         """Take in what was received. Never raises; what is wrong is said by `next`."""
         if self._error is None:
-            self._buffer += data
+            if not self._buffer:
+                self._buffer = data  # most often whole frames: nothing is copied
+            elif isinstance(self._buffer, bytes):
+                self._buffer = bytearray(self._buffer) + data
+            else:
+                self._buffer += data
 
     def next(self) -> bytes | None:
         """Return the next whole payload, or None when more bytes are needed.
@@ -86,6 +91,8 @@ class FrameBuffer:
         """
         if self._error is not None:
             raise self._error.with_traceback(None)  # or it grows with each time
+        if self._start == len(self._buffer):
+            return None
         try:
             span = self._whole_frame()
         except WireError as error:
@@ -95,8 +102,11 @@ class FrameBuffer:
         if span is None:
             return None
         begin, end = span
-        with memoryview(self._buffer) as view:
-            payload = bytes(view[begin:end])
+        if isinstance(self._buffer, bytes):
+            payload = self._buffer[begin:end]
+        else:
+            with memoryview(self._buffer) as view:
+                payload = bytes(view[begin:end])
         if end == len(self._buffer):
             self._drop()
         else:
@@ -104,7 +114,7 @@ class FrameBuffer:
         return payload
 
     def _drop(self) -> None:
-        self._buffer.clear()
+        self._buffer = b""
         self._start = 0
 
     def _whole_frame(self) -> tuple[int, int] | None:
@@ -158,7 +168,7 @@ class FrameBuffer:
     def _compact(self) -> None:
         """Forget the frames that were given: the buffer must not grow with the stream."""
         if self._start:
-            del self._buffer[: self._start]
+            self._buffer = self._buffer[self._start :]
             self._start = 0
 
 

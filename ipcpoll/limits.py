@@ -42,7 +42,8 @@ class Limits:
     """Unsent answers of one connection before its calls and its reading wait."""
 
     max_nested_polls: int = 8
-    """Polls inside polls (a command that opens a modal dialog, and so on) that still serve."""
+    """Polls on the stack that serve, the outermost included (a command opens a modal dialog, in
+    which a command opens another, and so on). One more mutes what it sees."""
 
     max_accepts: int = 64
     """New connections taken in by one poll: about 1 ms. Twisted and asyncio: about 100."""

@@ -6,7 +6,7 @@ and HANGUP.
 
 Why not `selectors.EpollSelector` on Linux: it folds EPOLLHUP into readable, and only EPOLLHUP
 tells a client that has wholly gone from one that has finished asking; it refuses a registration
-for the hang-up alone; and its `select` costs several times the system call when nothing is ready.
+for the hang-up alone; and its `select` costs half as much again when nothing is ready.
 
 What is promised: `fileno` is constant, close-on-exec and level-triggered; a registration for
 nothing (mask 0) still reports the hang-up where the platform can.

@@ -6,7 +6,8 @@ return the bytes to send. What is legal stands in `states`.
 
 What is promised:
 
-* Any bytes give messages or `WireError`, nothing else, the same however they were split.
+* Any bytes give messages or `WireError`, nothing else, the same however they were split (but
+  for `Call.cancelled`, which tells what has come by then).
 * At most ``max_frames_waiting`` payloads are taken apart ahead of their turn; the rest stays in
   the frame buffer, which is bounded.
 * `receive` never raises: the fault comes behind the messages before it.
@@ -31,6 +32,7 @@ from .states import CALL, LINK, CallEvent, CallState, IllegalTransition, Link, L
 ANSWER, ERROR, PIECE = 0, 1, 2
 """The second item of what a server sends."""
 
+_ARRAY_HEADS: Final = tuple(codec.array_head(length) for length in range(4))
 _CANCEL_HEAD: Final = b"\x81"  # an array of one: the only message that has it
 _ANSWER_ITEM, _ERROR_ITEM, _PIECE_ITEM = b"\x00", b"\x01", b"\x02"
 _NULL: Final = b"\xf6"
@@ -48,6 +50,8 @@ class Call(NamedTuple):
     """Seconds the client waits, None where it did not say."""
     cancelled: bool
     """Its cancel has been received already, behind it."""
+    arrived: float = 0.0
+    """When its last byte was received, on the clock of whoever called `receive`."""
 
 
 class Cancel(NamedTuple):
@@ -85,28 +89,35 @@ class _Protocol:
         self.calls: dict[int, CallState] = {}
         self._decoder = decoder
         self._buffer = FrameBuffer(max_payload)
-        self._waiting: deque[bytes] = deque()
+        self.waiting: deque[bytes | WireError] = deque()
+        """The payloads that can be taken now, up to the limit, and the fault behind them."""
         self._most_waiting = limits.max_frames_waiting
         self._more = False  # the looking ahead stopped at its limit, not for want of bytes
-        self._fault: WireError | None = None
+        self._received_at = 0.0
 
     @property
     def frames_waiting(self) -> int:
         """How many whole frames (or the fault behind them) can be taken now, up to the limit."""
-        return len(self._waiting) + (self._fault is not None)
+        return len(self.waiting)
 
     @property
     def bytes_waiting(self) -> int:
         """How many bytes are kept that were received and not taken."""
-        return len(self._buffer) + sum(map(len, self._waiting))
+        return len(self._buffer) + sum(
+            len(item) for item in self.waiting if isinstance(item, bytes)
+        )
 
-    def receive(self, data: bytes) -> None:
-        """Take in what was received; ``b""`` is the end of file. Never raises."""
+    def receive(self, data: bytes, now: float = 0.0) -> None:
+        """Take in what was received; ``b""`` is the end of file. Never raises.
+
+        `now` is when, in seconds on any clock; a call's time limit is counted from it.
+        """
+        self._received_at = now
         if data:
             if self._buffer.broken or LinkEvent.TAKE not in LINK[self.link]:
                 return  # nothing behind the fault, or after the end, is ever taken
             self._buffer.feed(data)
-            if len(self._waiting) < self._most_waiting:
+            if len(self.waiting) < self._most_waiting:
                 self._look_ahead()
         elif LinkEvent.END in LINK[self.link]:
             self.link = LINK[self.link][LinkEvent.END]
@@ -118,8 +129,7 @@ class _Protocol:
     def close(self) -> None:
         """Note that this end closed the connection."""
         self.link = step(LINK, self.link, LinkEvent.CLOSE)
-        self._waiting.clear()
-        self._fault = None
+        self.waiting.clear()
 
     @property
     def can_send(self) -> bool:
@@ -134,30 +144,29 @@ class _Protocol:
         self._more = False
         try:
             while (payload := self._buffer.next()) is not None:
-                self._waiting.append(payload)
+                self.waiting.append(payload)
                 self._saw(payload)
-                if len(self._waiting) >= self._most_waiting:
+                if len(self.waiting) >= self._most_waiting:
                     self._more = True
                     return
         except WireError as error:
-            self._fault = error
+            self.waiting.append(error)
 
     def _saw(self, payload: bytes) -> None:
         """Look at a payload that has just arrived, before its turn."""
 
     def _take(self) -> bytes | None:
         """Take the next payload; raise the fault behind the last."""
-        if self._waiting:
-            self.link = step(LINK, self.link, LinkEvent.TAKE)
-            payload = self._waiting.popleft()
-            if self._more:
-                self._look_ahead()
-            return payload
-        if self._fault is not None:
-            fault, self._fault = self._fault, None
+        if not self.waiting:
+            return None
+        payload = self.waiting.popleft()
+        if isinstance(payload, WireError):
             self.link = step(LINK, self.link, LinkEvent.LOSE)
-            raise fault
-        return None
+            raise payload
+        self.link = step(LINK, self.link, LinkEvent.TAKE)
+        if self._more:
+            self._look_ahead()
+        return payload
 
     def _send(self, payload: bytes, limit: int) -> bytes:
         if len(payload) > limit:
@@ -182,6 +191,9 @@ class ServerProtocol(_Protocol):
         super().__init__(limits, decoder, limits.max_frame)
         self._max_answer = limits.max_answer
         self._cancels: Counter[int] = Counter()  # how many cancels of an id wait
+        # When each waiting payload came. Frames that were not taken apart yet came with the last
+        # bytes: reading goes on only when no whole frame is left behind the waiting ones.
+        self._arrivals: deque[float] = deque()
 
     def next_request(self) -> Call | Cancel | None:
         """Take the next frame: one call or cancel; None when there is no whole frame.
@@ -192,13 +204,14 @@ class ServerProtocol(_Protocol):
         payload = self._take()
         if payload is None:
             return None
+        arrived = self._arrivals.popleft()
         # By the same look that counted it, or a cancel that can't be read would count for ever.
         if self._cancels and (cancelled := _cancelled_id(payload)) is not None:
             self._cancels[cancelled] -= 1
             if not self._cancels[cancelled]:
                 del self._cancels[cancelled]
         try:
-            return self._parse(self._decoder.decode(payload))
+            return self._parse(self._decoder.decode(payload), arrived)
         except WireError as error:
             self._blame(error, payload)
             raise
@@ -214,10 +227,11 @@ class ServerProtocol(_Protocol):
             self._move(call_id, CallEvent.CALL)  # so that it can be answered
 
     def _saw(self, payload: bytes) -> None:
+        self._arrivals.append(self._received_at)
         if (call_id := _cancelled_id(payload)) is not None:
             self._cancels[call_id] += 1
 
-    def _parse(self, message: Any) -> Call | Cancel:
+    def _parse(self, message: Any, arrived: float) -> Call | Cancel:
         if type(message) is not list:
             raise WireError(MALFORMED, "a message is an array: [id, name, {fields}]")
         if len(message) == 1:
@@ -235,11 +249,11 @@ class ServerProtocol(_Protocol):
             raise WireError(MALFORMED, "a command's fields are a map - at `$[2]`")
         timeout = _parse_options(message[3]) if len(message) == _LONG_CALL else None
         if call_id is None:
-            return Call(None, name, fields, timeout, False)
+            return Call(None, name, fields, timeout, False, arrived)
         if call_id in self.calls:
             raise WireError(MALFORMED, f"the id {call_id} is in flight already - at `$[0]`")
         self._move(call_id, CallEvent.CALL)
-        return Call(call_id, name, fields, timeout, call_id in self._cancels)
+        return Call(call_id, name, fields, timeout, call_id in self._cancels, arrived)
 
     def _parse_cancel(self, call_id: Any) -> Cancel:
         if not _is_id(call_id):
@@ -351,7 +365,7 @@ def call_payload_plain(call_id: bytes, name: str, fields: dict[str, Any]) -> byt
 
 
 def _message(*items: bytes) -> bytes:
-    return b"%b%b" % (codec.array_head(len(items)), b"".join(items))
+    return _ARRAY_HEADS[len(items)] + b"".join(items)
 
 
 def _text(what: str, value: object) -> str:

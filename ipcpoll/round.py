@@ -19,7 +19,7 @@ is answered in `calls`. One thread at a time; `server` sees to that.
 from __future__ import annotations
 
 import socket
-from collections import Counter, deque
+from collections import Counter, OrderedDict
 from collections.abc import Callable
 from typing import Any, Final
 
@@ -62,8 +62,10 @@ class Round:
         self._log = log
         self._clock = clock
         self._decoder = Decoder()
-        self._row: deque[Connection] = deque()  # who has work, in the order of their turns
-        self._dirty: list[Connection] = []  # who has answers that no send has seen yet
+        # Ordered sets: one step puts a connection in, so that no interruption can halve it.
+        self._row: OrderedDict[Connection, None] = OrderedDict()  # who has work, in their order
+        self._dirty: dict[Connection, None] = {}  # who has answers that no send has seen yet
+        self._touched: Connection | None = None  # whose state is being changed
         self._depth = 0  # rounds on the stack
         self._quieted = False  # nested too deeply: what was seen ready is muted
         self._closed = False
@@ -74,6 +76,11 @@ class Round:
     def pending(self) -> bool:
         """Whether work was left, as far as it is known here."""
         return bool(self._row) or self._acceptor.more
+
+    @property
+    def running(self) -> bool:
+        """Whether a round is on the stack."""
+        return self._depth > 0
 
     def run(
         self,
@@ -90,8 +97,12 @@ class Round:
             raise ValueError(f"max_seconds must be at least 0, not {seconds}")
         if max_commands is not None and max_commands < 0:
             raise ValueError(f"max_commands must be at least 0, not {max_commands}")
-        self._depth += 1
+        # A read that completes no frame is no turn, and looking for the first is bounded too.
+        patience = began + max(seconds, least)
+        depth = self._depth
+        touched_outside, self._touched = self._touched, None
         try:
+            self._depth = depth + 1
             if self._depth > self._limits.max_nested_polls:
                 self._quiet(events)
                 return 0
@@ -99,13 +110,34 @@ class Round:
             if max_commands == 0:
                 self._only_read()
                 return 0
-            # A read that completes no frame is no turn, and looking for the first is bounded too.
-            patience = began + max(seconds, least)
             return self._take_turns(ctx, max_commands, began + seconds, patience)
+        except BaseException as error:
+            self._let_go(error)
+            raise
         finally:
-            self._depth -= 1
-            if not self._closed:
-                self._settle()
+            self._depth = depth
+            try:
+                if not self._closed:
+                    self._settle()
+            except BaseException as error:
+                self._let_go(error)
+                raise
+            finally:
+                self._depth = depth
+                self._touched = touched_outside
+
+    def _let_go(self, error: BaseException) -> None:
+        """After an exception in the midst of the work: close what was being touched.
+
+        A KeyboardInterrupt, or what a signal handler raises, can come between any two steps: bytes
+        may have been sent and not counted, a call answered and its answer lost. So the one
+        connection that was in hand is closed; all others are whole.
+        """
+        self._wakeup.signal()  # work may be left that nothing else tells of
+        connection = self._touched
+        if connection is not None and not connection.closed:
+            self._log.warning("interrupted", f"{type(error).__name__}: a client was closed for it")
+            self._drop(connection)
 
     # -----------------------------------------------------------------------------------------
     # 1. Take in
@@ -126,7 +158,9 @@ class Round:
         for fd, mask in events:
             connection = connections.get(fd)
             if connection is not None:
+                self._touched = connection
                 self._notice(connection, mask)
+                self._touched = None
             elif fd == self._acceptor.fd:
                 accept = True
             elif fd == self._wake_fd:
@@ -150,12 +184,13 @@ class Round:
 
     def _only_read(self) -> None:
         """Take in what came, and run nothing."""
-        for _ in range(len(self._row)):
-            connection = self._row.popleft()
-            connection.queued = False
+        for connection in list(self._row):
+            self._touched = connection
+            del self._row[connection]
             if connection.readable and connection.can_read:
                 self._receive(connection)
             self._rest(connection)
+            self._touched = None
 
     # -----------------------------------------------------------------------------------------
     # 2. Turns
@@ -166,9 +201,11 @@ class Round:
         row = self._row
         turns = 0
         while row:
-            connection = row.popleft()
-            connection.queued = False
-            if self._turn(connection, ctx):
+            connection = self._touched = next(iter(row))
+            del row[connection]
+            took = self._turn(connection, ctx)
+            self._touched = None
+            if took:
                 turns += 1
                 if turns == max_commands:
                     break
@@ -196,15 +233,12 @@ class Round:
         return took
 
     def _receive(self, connection: Connection) -> None:
-        connection.receive()
-        connection.received_at = self._clock()
+        connection.receive(self._clock())
 
     def _rest(self, connection: Connection) -> None:
         """After something was done for a connection: back into the row, or wait, or end."""
         if connection.has_work:
-            if not connection.queued:
-                connection.queued = True
-                self._row.append(connection)
+            self._row[connection] = None  # at the end; one that is in keeps its place
         elif connection.is_over:
             self._drop(connection)
             return
@@ -219,14 +253,14 @@ class Round:
             return
         if self._row or self._dirty:
             self._wakeup.signal()  # for a main loop that this command may open
-        connection.busy = True
         try:
+            connection.busy = True
             reply = calls.run(call, ctx, self._commands, connection.protocol, self._log)
         except BaseException as error:  # KeyboardInterrupt, SystemExit
-            connection.busy = False
             self._end_interrupted(connection, call, error)
             raise
-        connection.busy = False
+        finally:
+            connection.busy = False
         self._reply(connection, reply)
         if self._closed and not connection.closed:
             self._say_farewell(connection)
@@ -239,7 +273,7 @@ class Round:
             # Whoever gave up and tries again must not have it run twice.
             self.counts["dropped"] += 1
             return calls.ABANDONED
-        waited = 0.0 if call.timeout is None else self._clock() - connection.received_at
+        waited = 0.0 if call.timeout is None else self._clock() - call.arrived
         return calls.cancelled_before_its_turn(call, waited)
 
     def _reply(self, connection: Connection, frame: bytes | None) -> None:
@@ -249,9 +283,8 @@ class Round:
         connection.queue(frame)
         if connection.answers_waiting >= self._limits.answers_joined:
             connection.flush()
-        elif not connection.dirty and not self._closed:
-            connection.dirty = True
-            self._dirty.append(connection)
+        elif not self._closed:
+            self._dirty[connection] = None
 
     def _answer_fault(self, connection: Connection, fault: WireError) -> None:
         """Answer a frame that is no request. The connection lives on where the framing is whole."""
@@ -269,9 +302,10 @@ class Round:
         name = type(error).__name__
         self._log.warning("interrupted", f"{name} in the command {call.name}; its client is closed")
         if not connection.closed:
-            sentence = InternalError(f"{call.name} was interrupted by {name}")
-            self._reply(connection, calls.fail(call, sentence, connection.protocol, self._log))
-            connection.flush()
+            if call.call_id in connection.protocol.calls:  # else its answer was being made
+                sentence = InternalError(f"{call.name} was interrupted by {name}")
+                self._reply(connection, calls.fail(call, sentence, connection.protocol, self._log))
+                connection.flush()
             self._drop(connection)
 
     # -----------------------------------------------------------------------------------------
@@ -279,12 +313,12 @@ class Round:
 
     def _settle(self) -> None:
         """Send what was answered, and say whether work is left."""
-        dirty = self._dirty
-        while dirty:
-            connection = dirty.pop()
-            connection.dirty = False
+        for connection in list(self._dirty):
+            self._touched = connection
             connection.flush()
+            del self._dirty[connection]
             self._rest(connection)
+            self._touched = None
         if self._quieted and self._depth < self._limits.max_nested_polls:
             self._unquiet()
         if self.pending:
@@ -326,7 +360,8 @@ class Round:
     def _evict(self) -> bool:
         """Make room: close the oldest connection that never finished a frame and waits for none."""
         for connection in self.connections.values():
-            if not (connection.finished_a_frame or connection.queued or connection.busy):
+            silent = not (connection.finished_a_frame or connection.busy)
+            if silent and connection not in self._row:
                 self.counts["evicted"] += 1
                 self._log.warning("evicted", "a client that never finished a frame made room")
                 self._say_last(connection, Busy("the server needed the room of a silent client"))
@@ -335,11 +370,11 @@ class Round:
 
     def _drop(self, connection: Connection) -> None:
         """Unregister and close."""
-        if connection.dirty:
-            self._dirty.remove(connection)
-            connection.dirty = False
-        self.connections.pop(connection.fd, None)
         connection.close()
+        self._row.pop(connection, None)
+        self._dirty.pop(connection, None)
+        if self.connections.get(connection.fd) is connection:
+            del self.connections[connection.fd]
         if not self._closed:
             self._acceptor.end_pause()  # a descriptor is free again
 
@@ -349,7 +384,7 @@ class Round:
     def _say_last(self, connection: Connection, error: CommandError) -> None:
         """End every call of a connection with one error, by one send, and close it."""
         if not connection.ended and not connection.hung_up:
-            connection.receive()  # unread input would reset the client's connection
+            connection.receive(self._clock())  # unread input would reset the client's connection
         if not connection.hung_up:
             connection.queue(connection.protocol.error(None, error))
             connection.flush()
@@ -364,7 +399,6 @@ class Round:
         self._dirty.clear()
         self._acceptor.more = False
         for connection in list(self.connections.values()):
-            connection.queued = connection.dirty = False
             if connection.busy:
                 connection.unwatch()
             else:
@@ -405,5 +439,7 @@ class Round:
         self._quieted = False
         self._acceptor.unmute()
         for connection in list(self.connections.values()):
+            self._touched = connection
             connection.watch()
             self._rest(connection)
+            self._touched = None

@@ -22,7 +22,7 @@ import operator
 import sys
 import types
 import typing
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from datetime import date, datetime, time, timedelta
 from decimal import Decimal
 from pathlib import PurePath
@@ -176,6 +176,8 @@ class CommandSet:
     def __init__(self, commands: CommandClasses) -> None:
         self._by_name: dict[str, CommandType] = {}
         for cls in _classes(commands):
+            if not isinstance(cls, type):  # it may not even be hashable, which the cache needs
+                raise TypeError(f"a command must be a class, and {cls!r} is none")
             command = resolve(cls)
             if command.name in self._by_name:
                 raise TypeError(f"two commands are named {command.name}")
@@ -191,7 +193,7 @@ class CommandSet:
             message = _unknown("the server", "command", name, self._by_name)
             raise WireError(UnknownCommand.CODE, message) from None
 
-    def __iter__(self) -> typing.Iterator[CommandType]:
+    def __iter__(self) -> Iterator[CommandType]:
         return iter(self._by_name.values())
 
 
@@ -259,8 +261,10 @@ class _AnswerType:
     def decode(self, plain: Any) -> Any:
         if plain.__class__ in self._as_they_are:
             return plain
-        if self._tags and isinstance(plain, list) and len(plain) == 2 and plain[0] in self._tags:
-            return _convert(plain[1], self._tags[plain[0]])
+        if self._tags and type(plain) is list and len(plain) == 2 and type(plain[0]) is str:
+            record = self._tags.get(plain[0])
+            if record is not None:
+                return _convert(plain[1], record)
         return self._convert_other(plain)
 
     def _convert_other(self, plain: Any) -> Any:
@@ -285,9 +289,10 @@ def _return_annotation(cls: type) -> Any:
         raise TypeError(f"{place} has no return annotation: it is the schema of the answer")
     # Only the return is resolved: the context's type may exist for the type checker alone.
     only_return = types.SimpleNamespace(__annotations__={"return": annotations["return"]})
-    namespace = getattr(process, "__globals__", {})
+    names = getattr(process, "__globals__", {})
     try:
-        hints = typing.get_type_hints(only_return, namespace, vars(cls), include_extras=True)
+        # In this order a default does not hide a type: `date: date | None = None`.
+        hints = typing.get_type_hints(only_return, dict(vars(cls)), names, include_extras=True)
     except Exception as error:
         raise TypeError(f"{place}: its return annotation can't be resolved: {error}") from None
     return hints["return"]
@@ -324,10 +329,17 @@ def _bare(annotation: Any) -> Any:
             annotation = annotation.__supertype__
         elif type(annotation).__name__ == "TypeAliasType":  # `type X = …`, Python 3.12
             annotation = annotation.__value__
-        elif typing.get_origin(annotation) in (typing.Required, typing.NotRequired):
-            annotation = typing.get_args(annotation)[0]
+        elif (inner := _required(annotation)) is not annotation:
+            annotation = inner
         else:
             return annotation
+
+
+def _required(annotation: Any) -> Any:
+    """Return the annotation without what a TypedDict says about its key."""
+    if typing.get_origin(annotation) in (typing.Required, typing.NotRequired):
+        return typing.get_args(annotation)[0]
+    return annotation
 
 
 def _kind(annotation: Any) -> Any:
@@ -352,10 +364,10 @@ class _Walker:
         """Walk one annotation. Raises TypeError that begins with `place`."""
         try:
             found = self._walk(annotation, place)
-        except RecursionError:  # a dataclass or a TypedDict that names itself does not come here
+        except RecursionError:  # not for a dataclass or a TypedDict: those are walked once
             raise TypeError(f"{place}: {_shown(annotation)} holds itself") from None
         try:
-            msgspec.json.Decoder(_bare(annotation))
+            msgspec.json.Decoder(_required(annotation))
         except TypeError as error:
             raise TypeError(f"{place}: {error}") from None
         return found
@@ -473,10 +485,7 @@ class _Walker:
             check = self.check(hints[name], f"{cls.__qualname__}.{name}")
             if check is not None:
                 record.inner[name] = check
-        try:
-            msgspec.json.Decoder(cls)
-        except TypeError as error:
-            raise TypeError(f"{cls.__qualname__}: {error}") from None
+        msgspec.json.Decoder(cls)  # nothing is known that it refuses, when each field is good
         return record
 
 
@@ -528,27 +537,23 @@ def _hints(cls: type) -> dict[str, Any]:
     """Return the resolved annotations of a class; raises TypeError that names class and field."""
     try:
         return typing.get_type_hints(cls, include_extras=True)
+    except RecursionError:  # told by `_Walker.check`
+        raise
     except Exception as error:
-        culprit = next((name for name in _own_annotations(cls) if _unresolved(cls, name)), "")
-        place = f"{cls.__qualname__}.{culprit}" if culprit else cls.__qualname__
+        place = [*_unresolved(cls), cls.__qualname__][0]
         raise TypeError(f"{place}: the annotation can't be resolved: {error}") from None
 
 
-def _own_annotations(cls: type) -> dict[str, Any]:
-    return {
-        name: hint
-        for base in cls.__mro__
-        for name, hint in vars(base).get("__annotations__", {}).items()
-    }
-
-
-def _unresolved(cls: type, name: str) -> bool:
-    one = types.SimpleNamespace(__annotations__={name: _own_annotations(cls)[name]})
-    try:
-        typing.get_type_hints(one, vars(sys.modules[cls.__module__]), vars(cls))
-    except Exception:
-        return True
-    return False
+def _unresolved(cls: type) -> Iterator[str]:
+    """Give the fields whose annotations can't be resolved, each with its class."""
+    for base in reversed(cls.__mro__):
+        names = getattr(sys.modules.get(base.__module__), "__dict__", {})
+        for name, hint in vars(base).get("__annotations__", {}).items():
+            one = types.SimpleNamespace(__annotations__={name: hint})
+            try:
+                typing.get_type_hints(one, dict(vars(base)), names)
+            except Exception:
+                yield f"{cls.__qualname__}.{name}"
 
 
 def _shown(annotation: Any) -> str:

@@ -73,8 +73,9 @@ class Server(Generic[C]):
         if is_name(address):
             make_runtime_directory(path)
         self._clock: Callable[[], float] = time.monotonic
-        self._entry = threading.Lock()
-        self._owner: int | None = None  # the thread that is inside `poll`
+        # The thread that is inside `poll`. A dict, because `setdefault` is one step for all threads
+        # and leaves nothing locked when an exception comes right behind it.
+        self._inside: dict[str, int] = {}
         self._listener = listen(path, limits.backlog)
         try:
             self._poller = make_poller()
@@ -134,29 +135,47 @@ class Server(Generic[C]):
         """
         # Idle, this is two look-ups and one system call; what may not be polled any more has
         # another `poll` (see `_refuse_polls`).
-        if self._owner is not None:
+        if self._inside:
             return self._poll_inside(ctx, max_commands, max_seconds)
         events = self._ready()
         if not events:
             return 0
-        if not self._entry.acquire(blocking=False):
-            raise UsageError(_TWO_THREADS)
+        return self._poll_outermost(events, ctx, max_commands, max_seconds)
+
+    def _poll_outermost(
+        self,
+        events: list[tuple[int, int]],
+        ctx: C,
+        max_commands: int | None,
+        max_seconds: float | None,
+    ) -> int:
+        """Poll, and keep other threads out meanwhile."""
+        thread = threading.get_ident()
         try:
-            self._owner = threading.get_ident()
+            if self._inside.setdefault("thread", thread) != thread:
+                raise UsageError(_TWO_THREADS)
             return self._round.run(events, ctx, max_commands, max_seconds)
         finally:
-            self._owner = None
-            self._entry.release()
+            if self._inside.get("thread") == thread:
+                self._inside.clear()
             if self._deadlines.by_hand:
                 self._deadlines.settle()  # there may be a descriptor for the timer now
                 self._ready = self._ready_by_hand
 
     def _poll_inside(self, ctx: C, max_commands: int | None, max_seconds: float | None) -> int:
         """Poll inside a poll."""
-        if self._owner != threading.get_ident():
-            raise UsageError(_TWO_THREADS)
+        self._refuse_other_threads()
         events = self._ready()
-        return self._round.run(events, ctx, max_commands, max_seconds) if events else 0
+        if not events:
+            return 0
+        if not self._round.running:  # the last poll was interrupted in its very last step
+            return self._poll_outermost(events, ctx, max_commands, max_seconds)
+        return self._round.run(events, ctx, max_commands, max_seconds)
+
+    def _refuse_other_threads(self) -> None:
+        thread = threading.get_ident()
+        if self._inside.get("thread", thread) != thread:
+            raise UsageError(_TWO_THREADS)
 
     def _ready_by_hand(self) -> list[tuple[int, int]]:
         """Take the place of the poller's `poll` while a deadline has no timer descriptor."""
@@ -216,8 +235,7 @@ class Server(Generic[C]):
         """
         if self._closed:
             return
-        if self._owner not in (None, threading.get_ident()):
-            raise UsageError(_TWO_THREADS)
+        self._refuse_other_threads()
         self._closed = True
         self._fileno = -1
         self._refuse_polls("the server is closed")

@@ -51,8 +51,8 @@ class Wakeup:
     def signal(self) -> None:
         """Make the descriptor readable, because work is left."""
         if not self._signalled:
+            self._set()  # first: interrupted in between, it is said once too often, not never
             self._signalled = True
-            self._set()
 
     def silence(self) -> None:
         """Take `signal` back: no work is left."""
@@ -64,8 +64,8 @@ class Wakeup:
 
     def seen(self) -> None:
         """Silence the descriptor that was reported as readable, before looking for work."""
-        self._clear()
         self._signalled = self._woken = False
+        self._clear()
 
     def close(self) -> None:
         """Close the descriptor. Idempotent."""

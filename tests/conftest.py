@@ -2,14 +2,22 @@
 
 from __future__ import annotations
 
+import os
 import tempfile
 from collections.abc import Callable, Iterator
 from typing import Any
 
+import hypothesis
 import pytest
 from harness import COMMANDS, Peer, settle
 
 from ipcpoll import Limits, Server
+
+# The same examples each time: what passed today passes tomorrow. HYPOTHESIS_PROFILE=explore looks
+# for new ones, and more of them.
+hypothesis.settings.register_profile("same", derandomize=True, deadline=None)
+hypothesis.settings.register_profile("explore", deadline=None, max_examples=5000)
+hypothesis.settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "same"))
 
 
 @pytest.fixture

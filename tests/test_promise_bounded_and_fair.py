@@ -11,6 +11,7 @@ from harness import (
     Host,
     answers,
     call,
+    encode,
     finish,
     readable,
     run_python,
@@ -169,10 +170,10 @@ def _slow_down(connection, clock, reads):
     """Let a millisecond pass with each byte string that a connection is given."""
     receive = connection.protocol.receive
 
-    def slow(data):
+    def slow(data, now):
         clock.now += 0.00101
         reads.append(data)
-        receive(data)
+        receive(data, now)
 
     connection.protocol.receive = slow
 
@@ -342,8 +343,6 @@ def test_cancel_of_a_call_that_was_answered_is_ignored(server, peer):
 
 
 def test_time_limit_that_passed_before_the_turn(clock, make_server, connect):
-    from harness import encode
-
     server = make_server()
     peer = connect(server)
     peer.send(
@@ -358,6 +357,22 @@ def test_time_limit_that_passed_before_the_turn(clock, make_server, connect):
         "message": "the call's time limit of 0.5 s passed before its turn",
     }
     assert second == [2, 0, 2]
+
+
+def test_time_limit_counts_from_the_call_s_own_arrival(clock, make_server, connect):
+    """Other frames keep coming on the connection; that makes the waiting call no younger."""
+    server = make_server()
+    peer = connect(server)
+    peer.call(1, "Echo", value=1)
+    peer.send(encode([2, "Echo", {"value": 2}, {"timeout": 1}]))
+    host = Host()
+    for later in range(3, 6):
+        server.poll(host, max_commands=0)
+        clock.now += 0.4
+        peer.call(later, "Echo", value=later)
+    got = answers(server, peer, 5, host)
+    assert got[1][2]["code"] == "cancelled"
+    assert host.log == [1, 3, 4, 5]
 
 
 def test_server_that_is_full_says_so(make_server, connect):

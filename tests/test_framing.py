@@ -1,0 +1,224 @@
+"""Frames: the same payloads however the bytes are split, and a clear end of a broken stream."""
+
+import sys
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from wire import BYTES, LONGER, Fault, arrays, fault, framed, head, tr, ways
+
+from ipcpoll.errors import WireError
+from ipcpoll.framing import MAX_OVERHEAD, FrameBuffer, frame
+
+TYPED = "this socket speaks CBOR frames (d8 18 …), not text: use the ipcpoll client of the program"
+LIMIT = 300
+
+
+def drain(buffer):
+    """Take all payloads; the fault ends it."""
+    got = []
+    while True:
+        try:
+            payload = buffer.next()
+        except WireError as error:
+            return [*got, fault(error)]
+        if payload is None:
+            return got
+        got.append(payload)
+
+
+def read(chunks):
+    """Feed the chunks, and take what is there after each."""
+    buffer = FrameBuffer(LIMIT)
+    got = []
+    for chunk in chunks:
+        buffer.feed(chunk)
+        got += drain(buffer)
+        if buffer.broken:
+            break
+    return got
+
+
+def malformed(message):
+    return Fault("malformed", message, fatal=True)
+
+
+SIZES = [0, 1, 23, 24, 255, 256, 65535, 65536, 70000]
+
+
+@pytest.mark.parametrize("size", SIZES)
+def test_frame_has_the_shortest_head(size):
+    payload = bytes(size)
+    assert frame(payload) == framed(payload)
+    assert len(frame(payload)) <= size + MAX_OVERHEAD
+
+
+def test_frame_of_four_gigabytes_has_a_head_of_eight_bytes():
+    class Huge(bytes):
+        def __len__(self):
+            return 2**32
+
+    assert frame(Huge(b"x")) == b"\xd8\x18" + head(BYTES, 2**32) + b"x"
+
+
+@pytest.mark.parametrize("size", SIZES)
+@pytest.mark.parametrize("longer", range(5))
+def test_any_definite_head_is_accepted(size, longer):
+    buffer = FrameBuffer(70000)
+    buffer.feed(framed(bytes(size), longer))
+    assert buffer.next() == bytes(size)
+    assert buffer.next() is None
+    assert len(buffer) == 0
+
+
+@pytest.mark.parametrize("longer", range(5))
+@pytest.mark.parametrize("payload", [b"", b"\x00", bytes(range(23)), bytes(30)])
+def test_one_frame_however_it_is_split(payload, longer):
+    tr(read, framed(payload, longer), [payload])
+
+
+def test_frames_however_they_are_split():
+    payloads = [b"", b"one", b"\xd8\x18", bytes(24), b"", b"last"]
+    tr(read, b"".join(map(frame, payloads)), payloads)
+
+
+BROKEN = [
+    pytest.param(b"GET / HTTP/1.1\r\n\r\n", TYPED, id="HTTP"),
+    pytest.param(b"add 2 3\n", TYPED, id="typed"),
+    pytest.param(b"\n", TYPED, id="enter"),
+    pytest.param(b'{"a": 1}', TYPED, id="JSON"),
+    pytest.param(b"\x16\x03\x01\x02", "a frame begins with the bytes d8 18, not 16 03", id="TLS"),
+    pytest.param(b"\xd8\x19\x41", "a frame begins with the bytes d8 18, not d8 19", id="tag 25"),
+    pytest.param(b"\xd9\x00\x18", "a frame begins with the bytes d8 18, not d9 00", id="long tag"),
+    pytest.param(
+        b"\xd8\x18\x5f\x41\x00\xff",
+        "the frame's byte string has an indefinite length",
+        id="indefinite",
+    ),
+    *[
+        pytest.param(
+            b"\xd8\x18" + bytes([byte]),
+            f"tag 24 must hold a byte string of definite length, not an item with head {byte:02x}",
+            id=f"head {byte:02x}",
+        )
+        for byte in (0x00, 0x3F, 0x5C, 0x5D, 0x5E, 0x60, 0x81, 0xA0, 0xD8, 0xF6, 0xFF)
+    ],
+]
+
+
+def first_two(message):
+    """What is said when only the first byte of two has come."""
+    return message.replace(" 03", "").replace(" 00", "") if "begins" in message else message
+
+
+@pytest.mark.parametrize(("data", "message"), BROKEN)
+def test_broken_stream_says_what_it_was(data, message):
+    assert read([data]) == [malformed(message)]
+
+
+@pytest.mark.parametrize(("data", "message"), BROKEN)
+def test_frames_before_the_fault_are_given(data, message):
+    stream = frame(b"one") + frame(b"two") + data
+    for chunks in ways(stream):
+        *payloads, error = read(chunks)
+        assert payloads == [b"one", b"two"]
+        assert error.fatal
+        assert error.message in (message, first_two(message))
+
+
+def test_first_wrong_byte_is_enough():
+    assert read([b"G"]) == [malformed(TYPED)]
+    assert read([b"\x16"]) == [malformed("a frame begins with the bytes d8 18, not 16")]
+    assert read([b"\xd8", b"\x19"]) == [malformed("a frame begins with the bytes d8 18, not d8 19")]
+
+
+@pytest.mark.parametrize("longer", range(2, 5))
+def test_payload_over_the_limit_is_refused_at_its_head(longer):
+    too_large = Fault("too-large", "the frame announces 301 bytes, the limit is 300", fatal=True)
+    begin = b"\xd8\x18" + head(BYTES, LIMIT + 1, longer)
+    tr(read, framed(bytes(LIMIT)) + begin, [bytes(LIMIT), too_large])
+
+
+def test_head_that_announces_everything_is_refused():
+    expected = f"the frame announces {2**64 - 1} bytes, the limit is 300"
+    assert read([b"\xd8\x18\x5b" + b"\xff" * 8]) == [Fault("too-large", expected, fatal=True)]
+
+
+def test_broken_stream_says_so_each_time_and_keeps_nothing():
+    buffer = FrameBuffer(LIMIT)
+    buffer.feed(b"nonsense" * 100)
+    for _ in range(3):
+        with pytest.raises(WireError) as caught:
+            buffer.next()
+        assert caught.value.message == TYPED
+        assert len(buffer) == 0
+        buffer.feed(frame(b"good"))
+    depth = 0
+    trace = caught.value.__traceback__
+    while trace is not None:
+        trace, depth = trace.tb_next, depth + 1
+    assert depth == 2  # this function and `next`: it does not grow with each time
+
+
+def test_fault_is_no_news_while_frames_stand_before_it():
+    buffer = FrameBuffer(LIMIT)
+    buffer.feed(frame(b"one") + b"!")
+    assert not buffer.broken
+    assert buffer.next() == b"one"
+    assert not buffer.broken
+    with pytest.raises(WireError):
+        buffer.next()
+    assert buffer.broken
+
+
+def test_length_counts_what_waits():
+    buffer = FrameBuffer(LIMIT)
+    buffer.feed(frame(b"one") + frame(b"two")[:-1])
+    assert len(buffer) == 6 + 5
+    buffer.next()
+    assert len(buffer) == 5
+    assert buffer.next() is None
+    assert len(buffer) == 5
+
+
+def test_buffer_does_not_grow_with_the_stream():
+    """Many frames, split so that there is always a beginning of the next one."""
+    buffer = FrameBuffer(LIMIT)
+    stream = frame(bytes(100)) * 200
+    size = 0
+    for i in range(0, len(stream), 70):
+        buffer.feed(stream[i : i + 70])
+        drain(buffer)
+        size = max(size, sys.getsizeof(buffer._buffer))
+    assert size < 1000
+
+
+def test_half_a_frame_never_holds_more_than_the_limit():
+    buffer = FrameBuffer(LIMIT)
+    for byte in framed(bytes(LIMIT), longer=4)[:-1]:
+        buffer.feed(bytes([byte]))
+        assert buffer.next() is None
+    assert len(buffer) == LIMIT + MAX_OVERHEAD - 1
+
+
+@given(st.lists(st.tuples(st.binary(max_size=LIMIT), LONGER), max_size=5), st.data())
+def test_any_frames_come_out_of_any_chunks(payloads, data):
+    stream = b"".join(framed(payload, longer) for payload, longer in payloads)
+    cuts = sorted(data.draw(st.lists(st.integers(0, len(stream)), max_size=8)))
+    chunks = [stream[i:j] for i, j in zip([0, *cuts], [*cuts, len(stream)], strict=True)]
+    assert read(chunks) == [payload for payload, _ in payloads]
+
+
+@given(st.lists(st.binary(max_size=12) | st.sampled_from([b"\xd8\x18", framed(b"x")]), max_size=6))
+def test_any_bytes_give_payloads_or_one_fault(chunks):
+    got, whole = read(chunks), read([b"".join(chunks)])
+    assert [one for one in got if type(one) is bytes] == [
+        one for one in whole if type(one) is bytes
+    ]
+    # A fault in the first two bytes of a frame is worded by what has come of them.
+    assert [type(one) for one in got] == [type(one) for one in whole]
+
+
+def test_payload_is_not_looked_into():
+    bad = arrays(100000)[:LIMIT]
+    assert read([frame(bad)]) == [bad]

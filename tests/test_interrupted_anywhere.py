@@ -1,0 +1,152 @@
+"""Promise 3, to the letter: KeyboardInterrupt and SystemExit at every line that `poll` executes.
+
+A signal handler can raise between any two steps. Each run raises at one line, the next run at the
+next, until a run ends without. After each: nothing else than the interruption came out of `poll`,
+other clients are served in order, at worst one connection was closed, and the descriptor is
+truthful. (Every line, by a trace function; every point where the interpreter can deliver one is
+more, and left to the campaign of faults.)
+"""
+
+from __future__ import annotations
+
+import gc
+import logging
+import sys
+import warnings
+
+import pytest
+from harness import COMMANDS, Host, Peer, call, readable, serve_until, settle
+
+from ipcpoll import Server
+
+
+class Interrupter:
+    """Raises at the `at`-th line of the library that is executed while it is on."""
+
+    def __init__(self, at, interrupt):
+        self.at = at
+        self.interrupt = interrupt
+        self.lines = 0
+        self.where = None
+
+    def __call__(self, frame, event, _):
+        if "/ipcpoll/" not in frame.f_code.co_filename:
+            return None
+        if event == "line":
+            self.lines += 1
+            if self.lines == self.at:
+                self.where = f"{frame.f_code.co_filename}:{frame.f_lineno}"
+                sys.settrace(None)
+                raise self.interrupt
+        return self
+
+    def poll(self, server, host):
+        """Poll with the trace function on; return whether the interruption came out."""
+        before = sys.gettrace()
+        sys.settrace(self)
+        try:
+            server.poll(host)
+        except self.interrupt:
+            return True
+        finally:
+            sys.settrace(before)
+        return False
+
+
+def one_call(server, host, interrupter):
+    """A new client, a call, an answer, the client goes."""
+    with Peer(server) as peer:
+        peer.call(1, "Echo", value=1)
+        interrupter.poll(server, host)
+    interrupter.poll(server, host)
+
+
+def pipelined_and_half(server, host, interrupter):
+    """Several frames with one turn a poll, a bad frame, half a frame, two clients."""
+    with Peer(server) as first, Peer(server) as second:
+        first.send(*(call(i, "Echo", value=i) for i in range(3)), b"\xd8\x18\x41\x00")
+        second.send(call(1, "Refuse", code="c"), call(2, "Echo", value=2)[:-1])
+        for _ in range(3):
+            interrupter.poll(server, host)
+            server.poll(host, max_commands=1)
+
+
+def back_pressure(server, host, interrupter):
+    """A large answer that leaves in pieces."""
+    with Peer(server) as peer:
+        peer.send(call(1, "Blob", size=600_000), call(2, "Blob", size=10))
+        interrupter.poll(server, host)
+        peer.received(200_000)
+        interrupter.poll(server, host)
+
+
+def nested(server, host, interrupter):
+    """A command that polls, and another client inside."""
+    with Peer(server) as first, Peer(server) as second:
+        first.call(1, "Do", value=1)
+        server.poll(host, max_commands=0)
+
+        def inside():
+            second.call(2, "Echo", value=2)
+            if interrupter.poll(server, host):
+                raise interrupter.interrupt
+
+        host.do = inside
+        try:
+            server.poll(host)
+        except interrupter.interrupt:
+            pass
+
+
+@pytest.mark.parametrize("interrupt", [KeyboardInterrupt, SystemExit])
+@pytest.mark.parametrize("scenario", [one_call, pipelined_and_half, back_pressure, nested])
+def test_interrupted_at_every_line(directory, scenario, interrupt):
+    logging.getLogger("ipcpoll").setLevel(logging.CRITICAL + 1)
+    try:
+        at = 0
+        while True:
+            at += 1
+            interrupter = Interrupter(at, interrupt)
+            with warnings.catch_warnings():
+                # A connection that was just being accepted is closed by the garbage collector.
+                warnings.simplefilter("ignore", ResourceWarning)
+                try:
+                    _run(f"{directory}/{at}", scenario, interrupter)
+                except BaseException as error:
+                    error.add_note(f"interrupted at {interrupter.where}")
+                    raise
+                gc.collect(0)
+            if interrupter.where is None:
+                break
+        assert at > 100
+    finally:
+        logging.getLogger("ipcpoll").setLevel(logging.NOTSET)
+
+
+def _run(path, scenario, interrupter):
+    host = Host(do=lambda: None)
+    with Server(path, COMMANDS) as server, Peer(server) as witness:
+        witness.call(1, "Echo", value=-1)
+        server.poll(host)
+        assert witness.received() == [[1, 0, -1]]
+        scenario(server, host, interrupter)
+        with Peer(server) as fresh:
+            fresh.send(call(2, "Echo", value=-2), call(3, "Echo", value=-3))
+            got = []
+            serve_until(server, lambda: got.extend(fresh.received()) or len(got) == 2, host)
+            assert got == [[2, 0, -2], [3, 0, -3]]
+            # The connection in hand may have been closed; this one was touched by nobody, or it
+            # is served as before.
+            if not witness.received() and not witness.ended:
+                witness.call(2, "Echo", value=-4)
+                late = []
+                serve_until(
+                    server,
+                    lambda: late.extend(witness.received()) or late or witness.ended,
+                    host,
+                )
+                assert late == [[2, 0, -4]]
+            settle(server, host)
+        settle(server, host)
+        assert not readable(server)
+        assert server.stats()["clients"] == (0 if witness.ended else 1)
