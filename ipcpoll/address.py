@@ -11,6 +11,7 @@ each with ``/ipcpoll`` inside; else ``/tmp/ipcpoll-UID``. Nothing is created her
 
 from __future__ import annotations
 
+import errno
 import os
 import re
 import stat
@@ -51,6 +52,17 @@ def socket_path(address: str | PathLike[str]) -> str:
 def is_name(address: str | PathLike[str]) -> bool:
     """Return whether an address is a name and not a path."""
     return isinstance(address, str) and "/" not in address
+
+
+def check_length(path: str) -> None:
+    """Raise OSError (ENAMETOOLONG) for a path that no socket can have."""
+    size = len(os.fsencode(path))
+    if size > MOST_PATH_BYTES:
+        raise OSError(
+            errno.ENAMETOOLONG,
+            f"a socket's path may have {MOST_PATH_BYTES} bytes, this has {size}",
+            path,
+        )
 
 
 def make_runtime_directory(path: str) -> None:

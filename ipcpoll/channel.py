@@ -23,6 +23,7 @@ from collections import deque
 from collections.abc import Callable
 from typing import Final, TypeAlias
 
+from .address import check_length
 from .codec import Decoder
 from .errors import (
     CommandError,
@@ -56,6 +57,7 @@ def connect(path: str, deadline: float) -> socket.socket:
     Raises NotRunning, StaleSocket, UntrustedPeer, NotPolled (the backlog was full until the
     deadline), OSError as connect(2).
     """
+    check_length(path)
     sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_NONBLOCK)
     try:
         _connect(sock, path, deadline)

@@ -20,7 +20,7 @@ import socket
 import stat
 from typing import Final
 
-from .address import MOST_PATH_BYTES
+from .address import check_length
 from .errors import AlreadyRunning, UnsafeAddress
 
 _PRIVATE: Final = 0o600
@@ -79,12 +79,7 @@ def listen(path: str, backlog: int) -> Listener:
     Raises AlreadyRunning when a live server has it, FileExistsError when something else than a
     socket stands there, UnsafeAddress when the socket is another user's, and OSError as bind(2).
     """
-    if len(os.fsencode(path)) > MOST_PATH_BYTES:
-        raise OSError(
-            errno.ENAMETOOLONG,
-            f"a socket's path may have {MOST_PATH_BYTES} bytes, this has {len(os.fsencode(path))}",
-            path,
-        )
+    check_length(path)
     _make_way(path)
     sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_NONBLOCK)
     try:
@@ -92,10 +87,14 @@ def listen(path: str, backlog: int) -> Listener:
         os.fchmod(sock.fileno(), _PRIVATE)
         sock.bind(path)
         listener = Listener(sock, path)
-    except BaseException as error:
+    except OSError as error:
         sock.close()
-        if isinstance(error, OSError) and error.errno == errno.EADDRINUSE:
+        if error.errno == errno.EADDRINUSE:
             raise AlreadyRunning(f"another server took this address just now: {path}") from None
+        # bind(2) does not say where.
+        raise OSError(error.errno, f"no socket can be made here: {error.strerror}", path) from None
+    except BaseException:
+        sock.close()
         raise
     try:
         if stat.S_IMODE(os.lstat(path).st_mode) != _PRIVATE:

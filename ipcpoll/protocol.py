@@ -96,11 +96,6 @@ class _Protocol:
         self._received_at = 0.0
 
     @property
-    def frames_waiting(self) -> int:
-        """How many whole frames (or the fault behind them) can be taken now, up to the limit."""
-        return len(self.waiting)
-
-    @property
     def bytes_waiting(self) -> int:
         """How many bytes are kept that were received and not taken."""
         return len(self._buffer) + sum(

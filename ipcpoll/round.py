@@ -112,32 +112,38 @@ class Round:
                 return 0
             return self._take_turns(ctx, max_commands, began + seconds, patience)
         except BaseException as error:
-            self._let_go(error)
-            raise
+            if self._let_go(error):
+                raise
+            return 0
         finally:
             self._depth = depth
             try:
                 if not self._closed:
                     self._settle()
             except BaseException as error:
-                self._let_go(error)
-                raise
+                if self._let_go(error):
+                    raise
             finally:
                 self._depth = depth
                 self._touched = touched_outside
 
-    def _let_go(self, error: BaseException) -> None:
+    def _let_go(self, error: BaseException) -> bool:
         """After an exception in the midst of the work: close what was being touched.
 
         A KeyboardInterrupt, or what a signal handler raises, can come between any two steps: bytes
         may have been sent and not counted, a call answered and its answer lost. So the one
-        connection that was in hand is closed; all others are whole.
+        connection that was in hand is closed; all others are whole. Returns whether the exception
+        is the host's; a MemoryError, say, is not, and ends in the log.
         """
         self._wakeup.signal()  # work may be left that nothing else tells of
         connection = self._touched
         if connection is not None and not connection.closed:
             self._log.warning("interrupted", f"{type(error).__name__}: a client was closed for it")
             self._drop(connection)
+        if isinstance(error, Exception):
+            self._log.exception("unforeseen", "poll met what it did not foresee", error)
+            return False
+        return True
 
     # -----------------------------------------------------------------------------------------
     # 1. Take in

@@ -457,6 +457,11 @@ def test_nobody_there(directory):
     assert str(caught.value) == f"the program does not run: there is no socket at {path}"
 
 
+def test_path_that_is_too_long(directory):
+    with pytest.raises(OSError, match="a socket's path may have 107 bytes, this has"):
+        send(Echo(1), f"{directory}/{'x' * 120}")
+
+
 def test_path_through_a_file(directory):
     with open(f"{directory}/file", "w"):
         pass
@@ -712,6 +717,15 @@ def test_two_threads(server):
             client.call(Echo(2))
         serve_until(server, lambda: caught)
         thread.join()
+
+
+def test_forked_child_is_refused_by_its_client(serving, client):
+    """What the fork hook calls in the child, called here; the connection is the parent's."""
+    assert client.call(Echo(1)) == 1
+    client.after_fork()
+    with pytest.raises(UsageError, match="this process was forked"):
+        client.call(Echo(2))
+    client.close()
 
 
 def test_limits_of_the_client_are_its_own(serving):

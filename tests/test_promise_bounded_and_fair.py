@@ -291,7 +291,7 @@ def test_frames_wait_in_the_socket_when_sixteen_are_taken_apart(make_server, con
     most = 0
     while server.poll(host, max_commands=1):
         [connection] = server._round.connections.values()
-        most = max(most, connection.protocol.frames_waiting)
+        most = max(most, len(connection.protocol.waiting))
         assert connection.protocol.bytes_waiting < 2048
     assert most == 16
     assert host.log == list(range(1000))

@@ -277,6 +277,34 @@ def test_client_that_dies_at_every_byte_of_its_frame(server, connect, size):
     assert server.stats()["clients"] == 0
 
 
+@pytest.mark.parametrize("failure", [MemoryError(), OSError(12, "epoll_ctl"), RuntimeError("bug")])
+@pytest.mark.parametrize("place", ["protocol.receive", "flush"])
+def test_what_ipcpoll_did_not_foresee_costs_one_connection(
+    server, connect, caplog, monkeypatch, failure, place
+):
+    peer, good = connect(server), connect(server)
+    server.poll(Host())
+    [touched, _] = server._round.connections.values()
+
+    def fail(*_):
+        raise failure
+
+    if place == "flush":
+        monkeypatch.setattr("ipcpoll.connection.Connection.flush", fail)
+        peer.call(1, "Echo", value=1)
+        server.poll(Host())
+        monkeypatch.undo()
+    else:
+        touched.protocol.receive = fail
+        peer.call(1, "Echo", value=1)
+        server.poll(Host())
+    assert peer.received() == []
+    assert peer.ended
+    assert "poll met what it did not foresee" in caplog.text
+    good.call(2, "Echo", value=2)
+    assert answers(server, good, 1) == [[2, 0, 2]]
+
+
 def test_file_descriptors_that_are_passed_do_not_stay(server, peer):
     before = len(os.listdir("/proc/self/fd"))
     for i in range(20):

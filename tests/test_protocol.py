@@ -395,7 +395,7 @@ def test_fault_of_the_framing_is_told_once_and_nothing_is_read_behind_it(data, e
     assert requests([call(1) + data], protocol) == [plain_call(1), expected]
     assert protocol.link is Link.LOST
     assert requests([call(2), data, b""], protocol) == []
-    assert (protocol.bytes_waiting, protocol.frames_waiting) == (0, 0)
+    assert (protocol.bytes_waiting, len(protocol.waiting)) == (0, 0)
     assert protocol.can_send  # an error, to say why
 
 
@@ -436,9 +436,9 @@ def test_any_bytes_give_messages_or_faults_in_bounded_memory(end, frames, data):
         take = protocol.next_response
     for at in range(0, len(stream), size):
         protocol.receive(stream[at : at + size])
-        assert protocol.frames_waiting <= SMALL.max_frames_waiting
+        assert len(protocol.waiting) <= SMALL.max_frames_waiting
         taken(take)
-        assert protocol.frames_waiting == 0
+        assert len(protocol.waiting) == 0
         assert protocol.bytes_waiting <= SMALL.max_frame + 11
     protocol.receive(b"")
     assert taken(take) == []
@@ -484,11 +484,11 @@ def test_at_most_so_many_frames_wait():
     protocol = server_protocol()
     stream = b"".join(call(i) for i in range(10))
     protocol.receive(stream)
-    assert protocol.frames_waiting == 4
+    assert len(protocol.waiting) == 4
     for i in range(10):
-        assert protocol.frames_waiting == min(4, 10 - i)
+        assert len(protocol.waiting) == min(4, 10 - i)
         assert protocol.next_request() == plain_call(i)
-    assert protocol.frames_waiting == 0
+    assert len(protocol.waiting) == 0
     assert protocol.next_request() is None
 
 
@@ -498,27 +498,27 @@ def test_what_comes_while_the_most_frames_wait_is_kept():
     protocol.receive(b"".join(call(i) for i in range(4)))
     for i in range(4, 8):
         protocol.receive(call(i))
-        assert protocol.frames_waiting == 4
+        assert len(protocol.waiting) == 4
     assert taken(protocol.next_request) == [plain_call(i) for i in range(8)]
 
 
 def test_fault_counts_as_one_that_waits():
     protocol = server_protocol()
     protocol.receive(call(1) + b"!")
-    assert protocol.frames_waiting == 2
+    assert len(protocol.waiting) == 2
     protocol.next_request()
-    assert protocol.frames_waiting == 1
+    assert len(protocol.waiting) == 1
     with pytest.raises(WireError):
         protocol.next_request()
-    assert protocol.frames_waiting == 0
+    assert len(protocol.waiting) == 0
 
 
 def test_fault_behind_the_frames_that_may_wait_is_found_in_its_turn():
     protocol = server_protocol()
     protocol.receive(b"".join(call(i) for i in range(4)) + b"!")
-    assert protocol.frames_waiting == 4
+    assert len(protocol.waiting) == 4
     protocol.next_request()
-    assert protocol.frames_waiting == 4  # three and the fault
+    assert len(protocol.waiting) == 4  # three and the fault
 
 
 def test_bytes_that_wait_are_counted():
@@ -528,6 +528,27 @@ def test_bytes_that_wait_are_counted():
     assert protocol.bytes_waiting == len(payload) + 4
     protocol.next_request()
     assert protocol.bytes_waiting == 4
+
+
+def test_call_arrives_with_its_last_byte():
+    protocol = server_protocol()
+    protocol.receive(call(1) + call(2)[:4], 5.0)
+    protocol.receive(call(2)[4:-1], 6.0)
+    protocol.receive(call(2)[-1:] + call(None), 7.0)
+    protocol.receive(b"", 8.0)
+    assert [one.arrived for one in taken(protocol.next_request)] == [5.0, 7.0, 7.0]
+
+
+def test_call_behind_what_may_wait_arrives_with_its_last_byte_too():
+    """Also where frames that are no calls stand between."""
+    protocol = server_protocol()
+    protocol.receive(call(1) + framed(b"\xf7") + message(1), 5.0)
+    protocol.receive(b"".join(call(i) for i in range(2, 9)), 6.0)
+    calls = [one for one in taken(protocol.next_request) if isinstance(one, Call)]
+    assert [(one.call_id, one.arrived) for one in calls] == [
+        (1, 5.0),
+        *((i, 6.0) for i in range(2, 9)),
+    ]
 
 
 def test_cancel_behind_its_call_is_seen_before_its_turn():
@@ -778,7 +799,7 @@ def test_closed_connection_gives_nothing(either):
     either.receive(call(2))
     either.receive(b"")
     assert taken(take_of(either)) == []
-    assert (either.frames_waiting, either.link) == (0, Link.CLOSED)
+    assert (len(either.waiting), either.link) == (0, Link.CLOSED)
 
 
 # ---------------------------------------------------------------------------------------------

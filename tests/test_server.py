@@ -206,6 +206,16 @@ def test_path_that_is_too_long(directory):
         Server(path, Echo)
 
 
+def test_interrupt_while_it_is_bound_leaves_nothing_open(directory, monkeypatch):
+    def interrupt(*_):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(os, "fchmod", interrupt)
+    with pytest.raises(KeyboardInterrupt):
+        Server(f"{directory}/s", Echo)
+    assert os.listdir(directory) == []
+
+
 def test_longest_path(directory):
     path = f"{directory}/{'x' * (106 - len(directory))}"
     assert len(path) == 107
@@ -214,8 +224,11 @@ def test_longest_path(directory):
 
 def test_directory_that_is_not_there(directory):
     before = len(os.listdir("/proc/self/fd"))
-    with pytest.raises(FileNotFoundError):
+    with pytest.raises(FileNotFoundError) as caught:
         Server(f"{directory}/nowhere/s", Echo)
+    assert str(caught.value) == (
+        f"[Errno 2] no socket can be made here: No such file or directory: '{directory}/nowhere/s'"
+    )
     assert len(os.listdir("/proc/self/fd")) == before
 
 
