@@ -176,8 +176,6 @@ class CommandSet:
     def __init__(self, commands: CommandClasses) -> None:
         self._by_name: dict[str, CommandType] = {}
         for cls in _classes(commands):
-            if not isinstance(cls, type):  # it may not even be hashable, which the cache needs
-                raise TypeError(f"a command must be a class, and {cls!r} is none")
             command = resolve(cls)
             if command.name in self._by_name:
                 raise TypeError(f"two commands are named {command.name}")
@@ -201,8 +199,17 @@ def _classes(commands: Any) -> list[type]:
     if isinstance(commands, type):
         return [commands]
     if typing.get_origin(commands) in (Union, types.UnionType):
-        return list(typing.get_args(commands))
-    return list(commands)
+        commands = typing.get_args(commands)
+    try:
+        given = list(commands)
+    except TypeError:
+        raise TypeError(
+            f"commands are a class, a union of classes or an iterable of them, not {commands!r}"
+        ) from None
+    for cls in given:
+        if not isinstance(cls, type):  # it may not even be hashable, which the cache needs
+            raise TypeError(f"a command must be a class, and {cls!r} is none")
+    return given
 
 
 def _unknown(owner: str, what: str, name: object, known: Iterable[str]) -> str:
