@@ -896,7 +896,7 @@ def test_commands_may_be_a_class_a_union_or_any_iterable(commands, names):
         (Add | None, "a command must be a dataclass, and <class 'NoneType'> is none"),
         ([5], "a command must be a class, and 5 is none"),
         ([Add(1, 2)], "a command must be a class, and Add(a=1, b=2) is none"),
-        (5, "'int' object is not iterable"),
+        (5, "commands are a class, a union of classes or an iterable of them, not 5"),
     ],
 )
 def test_wrong_commands_are_refused(commands, sentence):
