@@ -30,7 +30,7 @@ from .connection import Connection
 from .errors import Busy, CommandError, InternalError, ShuttingDown, WireError, error_from_wire
 from .limits import Limits
 from .log import Log
-from .poller import HANGUP, READ, WRITE, Poller
+from .poller import HANGUP, READ, WRITE, Poller, has_hung_up
 from .protocol import Call, ServerProtocol
 from .schema import CommandSet
 from .wakeup import Deadlines, Wakeup
@@ -138,7 +138,9 @@ class Round:
         self._wakeup.signal()  # work may be left that nothing else tells of
         connection = self._touched
         if connection is not None and not connection.closed:
-            self._log.warning("interrupted", f"{type(error).__name__}: a client was closed for it")
+            if not (connection.hung_up or has_hung_up(connection.fd)):
+                name = type(error).__name__
+                self._log.warning("interrupted", f"{name}: a client was closed for it")
             self._drop(connection)
         if isinstance(error, Exception):
             self._log.exception("unforeseen", "poll met what it did not foresee", error)
