@@ -15,34 +15,30 @@ is one travels as ``["Found", {…}]``).
 from __future__ import annotations
 
 import dataclasses
-import enum
 import functools
 import inspect
 import operator
-import sys
 import types
 import typing
-from collections.abc import Callable, Iterable, Iterator
-from datetime import date, datetime, time, timedelta
-from decimal import Decimal
+from collections.abc import Iterable, Iterator
 from pathlib import PurePath
-from typing import Any, Final, Literal, TypeAlias, Union
-from uuid import UUID
+from typing import Any, TypeAlias, Union
 
 import msgspec
 
 from . import codec
+from .annotations import (
+    SCALARS,
+    Walker,
+    is_record,
+    kind_of,
+    members_of,
+    return_annotation,
+    unknown_name,
+)
 from .errors import InvalidArguments, UnknownCommand, WireError
 
 CommandClasses: TypeAlias = "type | types.UnionType | Iterable[type]"
-
-_SCALARS: Final = (bool, int, float, str, bytes, type(None))
-_TEXTUAL: Final = (datetime, date, time, timedelta, Decimal, UUID)
-_KEYS: Final = (str, int, float, *_TEXTUAL)
-_ARRAYS: Final = (list, set, frozenset)
-
-_FieldCheck: TypeAlias = "Callable[[Any, str], None]"
-"""Refuses unknown keys in one plain value; its second argument is the value's place."""
 
 
 def _decode_hook(kind: type, value: Any) -> Any:
@@ -97,9 +93,9 @@ class CommandType:
     def __init__(self, cls: type) -> None:
         self.cls = cls
         self.name = cls.__name__
-        walker = _Walker()
+        walker = Walker()
         self._record = walker.record(cls)
-        self._answer = _AnswerType(_return_annotation(cls), f"{cls.__qualname__}.process", walker)
+        self._answer = _AnswerType(return_annotation(cls), f"{cls.__qualname__}.process", walker)
         names = [field.name for field in dataclasses.fields(cls)]
         self._keys = [(name, codec.encode(name)) for name in names]
         self._prefix = codec.encode(self.name) + codec.map_head(len(names))
@@ -129,7 +125,7 @@ class CommandType:
             value = getattr(command, name)
             parts.append(key)
             try:
-                if value.__class__ not in _SCALARS:
+                if value.__class__ not in SCALARS:
                     value = _to_plain(value)
                 parts.append(codec.encode(value))
             except (TypeError, ValueError) as error:
@@ -156,7 +152,7 @@ class CommandType:
 @functools.lru_cache(maxsize=1024)
 def resolve(cls: type) -> CommandType:
     """Return `cls` resolved, from a cache. Raises TypeError that names class and field."""
-    if not _is_record(cls):
+    if not is_record(cls):
         raise TypeError(f"a command must be a dataclass, and {cls!r} is none")
     process = getattr(cls, "process", None)
     if not callable(process):
@@ -188,7 +184,7 @@ class CommandSet:
         try:
             return self._by_name[name]
         except KeyError:
-            message = _unknown("the server", "command", name, self._by_name)
+            message = unknown_name("the server", "command", name, self._by_name)
             raise WireError(UnknownCommand.CODE, message) from None
 
     def __iter__(self) -> Iterator[CommandType]:
@@ -212,15 +208,6 @@ def _classes(commands: Any) -> list[type]:
     return given
 
 
-def _unknown(owner: str, what: str, name: object, known: Iterable[str]) -> str:
-    shown = str(name)[:80]
-    sentence = f"{owner} has no {what} `{shown}`"
-    import difflib  # noqa: PLC0415 - only a mistake needs it, `import ipcpoll` stays fast
-
-    near = difflib.get_close_matches(shown, sorted(known), n=1)
-    return f"{sentence}; did you mean `{near[0]}`?" if near else sentence
-
-
 # ---------------------------------------------------------------------------------------------
 # Answers
 
@@ -230,13 +217,13 @@ class _AnswerType:
 
     __slots__ = ("_annotation", "_as_they_are", "_tags")
 
-    def __init__(self, annotation: Any, place: str, walker: _Walker) -> None:
-        members = _members(annotation)
-        records = [member for member in members if _is_record(member)]
+    def __init__(self, annotation: Any, place: str, walker: Walker) -> None:
+        members = members_of(annotation)
+        records = [member for member in members if is_record(member)]
         self._tags: dict[str, type] = {}
         if len(records) > 1:
             members = [member for member in members if member not in records]
-            if any(_kind(member) not in _SCALARS for member in members):
+            if any(kind_of(member) not in SCALARS for member in members):
                 raise TypeError(
                     f"{place}: beside several dataclasses an answer may be a scalar or None, "
                     f"and nothing else: {annotation}"
@@ -251,7 +238,7 @@ class _AnswerType:
         if members:
             walker.check(annotation, place)
         self._annotation = annotation
-        self._as_they_are = frozenset(member for member in members if member in _SCALARS)
+        self._as_they_are = frozenset(member for member in members if member in SCALARS)
 
     def encode(self, value: Any) -> bytes:
         if value.__class__ in self._as_they_are:
@@ -280,290 +267,3 @@ class _AnswerType:
             expected = ", ".join(self._tags)
             raise msgspec.ValidationError(f"Expected one of {expected}, got `{_plain_name(plain)}`")
         return _convert(plain, self._annotation)
-
-
-def _return_annotation(cls: type) -> Any:
-    process = inspect.unwrap(cls.process)  # type: ignore[attr-defined]
-    place = f"{cls.__qualname__}.process"
-    if inspect.iscoroutinefunction(process) or inspect.isasyncgenfunction(process):
-        raise TypeError(
-            f"{place}: an asynchronous command needs a loop that can run it; none can yet"
-        )
-    if inspect.isgeneratorfunction(process):
-        raise TypeError(f"{place}: an answer in pieces can't be carried yet")
-    annotations = _annotations(process)
-    if "return" not in annotations:
-        raise TypeError(f"{place} has no return annotation: it is the schema of the answer")
-    # Only the return is resolved: the context's type may exist for the type checker alone.
-    only_return = types.SimpleNamespace(__annotations__={"return": annotations["return"]})
-    names = getattr(process, "__globals__", {})
-    try:
-        # In this order a default does not hide a type: `date: date | None = None`.
-        hints = typing.get_type_hints(only_return, dict(vars(cls)), names, include_extras=True)
-    except Exception as error:
-        raise TypeError(f"{place}: its return annotation can't be resolved: {error}") from None
-    return hints["return"]
-
-
-def _annotations(function: Any) -> dict[str, Any]:
-    if sys.version_info >= (3, 14):  # pragma: no cover - evaluated lazily there, names may lack
-        import annotationlib  # noqa: PLC0415 - new in this version
-
-        return annotationlib.get_annotations(function, format=annotationlib.Format.FORWARDREF)
-    return dict(getattr(function, "__annotations__", {}))
-
-
-# ---------------------------------------------------------------------------------------------
-# Annotations
-
-
-def _members(annotation: Any) -> list[Any]:
-    """Return the members of a union, or the annotation alone; `None` as its type."""
-    annotation = _bare(annotation)
-    if typing.get_origin(annotation) in (Union, types.UnionType):
-        return [inner for member in typing.get_args(annotation) for inner in _members(member)]
-    return [type(None) if annotation is None else annotation]
-
-
-def _is_record(annotation: Any) -> bool:
-    return isinstance(annotation, type) and dataclasses.is_dataclass(annotation)
-
-
-def _bare(annotation: Any) -> Any:
-    """Return the annotation without the names that stand around it."""
-    while True:
-        if isinstance(annotation, typing.NewType):
-            annotation = annotation.__supertype__
-        elif type(annotation).__name__ == "TypeAliasType":  # `type X = …`, Python 3.12
-            annotation = annotation.__value__
-        elif (inner := _required(annotation)) is not annotation:
-            annotation = inner
-        else:
-            return annotation
-
-
-def _required(annotation: Any) -> Any:
-    """Return the annotation without what a TypedDict says about its key."""
-    if typing.get_origin(annotation) in (typing.Required, typing.NotRequired):
-        return typing.get_args(annotation)[0]
-    return annotation
-
-
-def _kind(annotation: Any) -> Any:
-    """Return the class behind an annotation, constraints taken off."""
-    annotation = _bare(annotation)
-    if typing.get_origin(annotation) is typing.Annotated:
-        return _kind(typing.get_args(annotation)[0])
-    return type(None) if annotation is None else annotation
-
-
-class _Walker:
-    """Walks annotations: refuses what can't be carried, finds where unknown keys can hide.
-
-    msgspec ignores unknown keys, so a check is made for each place where a dataclass or a
-    TypedDict stands. An annotation without one has no check and costs nothing.
-    """
-
-    def __init__(self) -> None:
-        self._records: dict[type, _RecordCheck] = {}
-
-    def check(self, annotation: Any, place: str) -> _FieldCheck | None:
-        """Walk one annotation. Raises TypeError that begins with `place`."""
-        try:
-            found = self._walk(annotation, place)
-        except RecursionError:  # not for a dataclass or a TypedDict: those are walked once
-            raise TypeError(f"{place}: {_shown(annotation)} holds itself") from None
-        try:
-            msgspec.json.Decoder(_required(annotation))
-        except TypeError as error:
-            raise TypeError(f"{place}: {error}") from None
-        return found
-
-    def _walk(self, annotation: Any, place: str) -> _FieldCheck | None:
-        annotation = _bare(annotation)
-        origin, args = typing.get_origin(annotation), typing.get_args(annotation)
-        if origin is typing.Annotated:
-            return self._walk(args[0], place)
-        if origin in (Union, types.UnionType):
-            return self._walk_union(args, place)
-        if (
-            origin is Literal
-            or annotation is None
-            or annotation in _SCALARS
-            or annotation in _TEXTUAL
-        ):
-            return None
-        if origin in _ARRAYS or annotation in _ARRAYS:
-            if args and origin is not list:
-                _refuse_unhashable(args[0], place)
-            return self._walk_array(args, place)
-        if origin is tuple or annotation is tuple:
-            if len(args) == 2 and args[1] is Ellipsis:
-                return self._walk_array(args[:1], place)
-            return self._walk_positions(args, place)
-        if origin is dict or annotation is dict:
-            return self._walk_dict(args, place)
-        if isinstance(annotation, type) and origin is None:
-            # Not a Flag: msgspec knows its names, and not what they make together.
-            if issubclass(annotation, enum.Enum | PurePath) and not issubclass(
-                annotation, enum.Flag
-            ):
-                return None
-            if _is_record(annotation) or typing.is_typeddict(annotation):
-                return self.record(annotation)
-            fields: tuple[str, ...] | None = getattr(annotation, "_fields", None)
-            if issubclass(annotation, tuple) and fields is not None:
-                hints = _hints(annotation)
-                if hints.keys() < set(fields):
-                    raise TypeError(f"{place}: {_shown(annotation)} says no types; use NamedTuple")
-                return _positions([self._walk(hints[name], f"{place}.{name}") for name in fields])
-        raise TypeError(f"{place}: {_shown(annotation)} can't be carried")
-
-    def _walk_union(self, args: tuple[Any, ...], place: str) -> _FieldCheck | None:
-        checks = [check for arg in args if (check := self._walk(arg, place)) is not None]
-        if not checks:
-            return None
-        # msgspec allows one array-like and one map-like member, so each check looks at the
-        # kind of the value first and only one of them finds its own.
-
-        def check_union(value: Any, place: str) -> None:
-            for check in checks:
-                check(value, place)
-
-        return check_union
-
-    def _walk_array(self, args: tuple[Any, ...], place: str) -> _FieldCheck | None:
-        check = self._walk(args[0], f"{place}[]") if args else None
-        if check is None:
-            return None
-
-        def check_array(value: Any, place: str) -> None:
-            if isinstance(value, list):
-                for index, item in enumerate(value):
-                    check(item, f"{place}[{index}]")
-
-        return check_array
-
-    def _walk_positions(self, args: tuple[Any, ...], place: str) -> _FieldCheck | None:
-        return _positions([self._walk(arg, f"{place}[{i}]") for i, arg in enumerate(args)])
-
-    def _walk_dict(self, args: tuple[Any, ...], place: str) -> _FieldCheck | None:
-        if not args:
-            return None
-        key = _kind(args[0])
-        if not (
-            key in _KEYS
-            or typing.get_origin(key) is Literal
-            or (isinstance(key, type) and issubclass(key, enum.Enum))
-        ):
-            raise TypeError(f"{place}: {_shown(args[0])} can't be the key of a map")
-        check = self._walk(args[1], f"{place}[]")
-        if check is None:
-            return None
-
-        def check_values(value: Any, place: str) -> None:
-            if isinstance(value, dict):
-                for key, item in value.items():
-                    check(item, f"{place}.{key}")
-
-        return check_values
-
-    def record(self, cls: type) -> _RecordCheck:
-        """Walk a dataclass or TypedDict once; a recursive one meets itself half-made."""
-        known = self._records.get(cls)
-        if known is not None:
-            return known
-        hints = _hints(cls)
-        names: list[str] = []
-        if _is_record(cls):
-            for name, hint in hints.items():
-                if hint is dataclasses.InitVar or isinstance(hint, dataclasses.InitVar):
-                    raise TypeError(f"{cls.__qualname__}.{name}: an InitVar can't be carried")
-            for field in dataclasses.fields(cls):
-                if not field.init:
-                    raise TypeError(
-                        f"{cls.__qualname__}.{field.name}: a field with init=False can't be carried"
-                    )
-                names.append(field.name)
-        else:
-            names = list(hints)
-        record = self._records[cls] = _RecordCheck(cls.__name__, frozenset(names))
-        for name in names:
-            check = self.check(hints[name], f"{cls.__qualname__}.{name}")
-            if check is not None:
-                record.inner[name] = check
-        msgspec.json.Decoder(cls)  # nothing is known that it refuses, when each field is good
-        return record
-
-
-class _RecordCheck:
-    """Refuses the unknown keys of one dataclass or TypedDict, and those inside its fields."""
-
-    __slots__ = ("inner", "name", "names")
-
-    def __init__(self, name: str, names: frozenset[str]) -> None:
-        self.name = name
-        self.names = names
-        self.inner: dict[str, _FieldCheck] = {}
-
-    def __call__(self, value: Any, place: str) -> None:
-        if not isinstance(value, dict):
-            return  # msgspec says what is wrong with it
-        if not (value.keys() <= self.names):
-            unknown = next(key for key in value if key not in self.names)
-            sentence = _unknown(self.name, "field", unknown, self.names)
-            raise msgspec.ValidationError(f"{sentence} - at `{place}`")
-        for name, check in self.inner.items():
-            if name in value:
-                check(value[name], f"{place}.{name}")
-
-
-def _refuse_unhashable(annotation: Any, place: str) -> None:
-    """Raise TypeError where the members of a set can never be hashed."""
-    for member in _members(annotation):
-        kind = typing.get_origin(_kind(member)) or _kind(member)
-        if getattr(kind, "__hash__", None) is None:
-            raise TypeError(f"{place}: {_shown(member)} can't stand in a set, which hashes it")
-
-
-def _positions(checks: list[_FieldCheck | None]) -> _FieldCheck | None:
-    wanted = [(index, check) for index, check in enumerate(checks) if check is not None]
-    if not wanted:
-        return None
-
-    def check_positions(value: Any, place: str) -> None:
-        if isinstance(value, list):
-            for index, check in wanted:
-                if index < len(value):
-                    check(value[index], f"{place}[{index}]")
-
-    return check_positions
-
-
-def _hints(cls: type) -> dict[str, Any]:
-    """Return the resolved annotations of a class; raises TypeError that names class and field."""
-    try:
-        return typing.get_type_hints(cls, include_extras=True)
-    except RecursionError:  # told by `_Walker.check`
-        raise
-    except Exception as error:
-        place = [*_unresolved(cls), cls.__qualname__][0]
-        raise TypeError(f"{place}: the annotation can't be resolved: {error}") from None
-
-
-def _unresolved(cls: type) -> Iterator[str]:
-    """Give the fields whose annotations can't be resolved, each with its class."""
-    for base in reversed(cls.__mro__):
-        names = getattr(sys.modules.get(base.__module__), "__dict__", {})
-        for name, hint in vars(base).get("__annotations__", {}).items():
-            one = types.SimpleNamespace(__annotations__={name: hint})
-            try:
-                typing.get_type_hints(one, dict(vars(base)), names)
-            except Exception:
-                yield f"{cls.__qualname__}.{name}"
-
-
-def _shown(annotation: Any) -> str:
-    if isinstance(annotation, type) and typing.get_origin(annotation) is None:
-        return f"`{annotation.__qualname__}`"
-    return f"`{annotation}`"

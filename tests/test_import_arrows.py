@@ -25,7 +25,8 @@ PURE: dict[str, set[str]] = {
     "framing": {"errors", "limits"},
     "diagnosis": {"errors", "limits"},
     "codec": {"errors", "limits", "diagnosis"},
-    "schema": {"errors", "codec", "command"},
+    "annotations": set(),
+    "schema": {"errors", "codec", "command", "annotations"},
     "protocol": {"errors", "limits", "states", "framing", "codec"},
 }
 # The parts of a server and a client. They may know each other, but not in a circle.
