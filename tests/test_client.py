@@ -293,6 +293,19 @@ def test_map_that_is_left_early_leaves_the_connection_good(client):
     assert client.call(Echo(-1)) == -1
 
 
+def test_map_that_fails_cancels_what_is_in_flight(server):
+    with Client(server.address, timeout=PATIENCE) as client:
+        answers = client.map((Echo(i) for i in range(10)), timeout=0)
+        with pytest.raises(NotAnswered):
+            next(answers)
+        host = Host()
+        thread = threading.Thread(target=lambda: host.log.append(("got", client.call(Echo(99)))))
+        thread.start()
+        serve_until(server, lambda: ("got", 99) in host.log, host)
+        thread.join()
+    assert host.log == [99, ("got", 99)]
+
+
 def test_calls_between_the_answers_of_a_map(client):
     for value in client.map((Echo(i) for i in range(50)), depth=8):
         assert client.call(Echo(1000 + value)) == 1000 + value

@@ -307,6 +307,31 @@ def test_call_whose_caller_has_gone_is_not_run_and_a_notification_is(server, con
     assert server.stats()["dropped"] == 2
 
 
+def test_many_notifications_of_a_client_that_has_gone_are_all_run(make_server, connect):
+    """More than one read brings; no poller tells of them any more."""
+    server = make_server(read_size=64)
+    peer = connect(server)
+    peer.send(*(call(None, "Echo", value=i) for i in range(50)))
+    peer.close()
+    host = Host()
+    settle(server, host)
+    assert host.log == list(range(50))
+
+
+def test_caller_that_goes_between_the_poller_s_word_and_its_turn(make_server, connect):
+    """The end of file is read in the same poll; its waiting calls are not run."""
+    frames = b"".join(call(i, "Echo", value=i) for i in range(3))
+    server = make_server(read_size=len(frames))
+    first, second = connect(server), connect(server)
+    second.send(frames)  # one read fills the buffer, so there may be more to read
+    first.call(1, "Do", value=1)
+    server.poll(Host(), max_commands=0)
+    host = Host(do=second.close)
+    assert server.poll(host) == 4
+    assert host.log == [("do", 1)]
+    assert server.stats()["dropped"] == 3
+
+
 def test_calls_that_wait_are_not_run_when_their_caller_goes(server, peer):
     peer.send(*(call(i, "Echo", value=i) for i in range(20)))
     host = Host()
@@ -393,6 +418,20 @@ def test_server_that_is_full_says_so(make_server, connect):
     late = connect(server)
     late.call(5, "Echo", value=5)
     assert answers(server, late, 1) == [[5, 0, 5]]
+
+
+def test_client_whose_call_waits_makes_no_room(make_server, connect):
+    server = make_server(max_clients=2)
+    peers = [connect(server) for _ in range(2)]
+    for i, peer in enumerate(peers):
+        peer.call(i, "Echo", value=i)
+    server.poll(Host(), max_commands=0)
+    late = connect(server)
+    late.call(9, "Echo", value=9)
+    for i, peer in enumerate(peers):
+        assert answers(server, peer, 1) == [[i, 0, i]]
+    assert late.received()[0][2]["code"] == "busy"
+    assert late.socket.recv(1) == b"", "the end, and no reset"
 
 
 def test_silent_clients_make_room_oldest_first(make_server, connect):

@@ -147,6 +147,14 @@ def test_stream_that_is_no_sequence_of_frames_gets_one_error_and_the_end(
     assert answers(server, good, 1) == [[2, 0, 2]]
 
 
+def test_much_garbage_ends_without_a_reset(server, peer):
+    """What is left unread at the close would turn the end into ECONNRESET."""
+    peer.send_what_fits(b"garbage " * 12_000)
+    settle(server)
+    data = b"".join(iter(lambda: peer.socket.recv(65536), b""))
+    assert b"not text" in data
+
+
 @pytest.mark.parametrize(
     ("name", "fields", "code", "message"),
     [
