@@ -183,8 +183,9 @@ class Client:
         At most `depth` calls are in flight, so a command may be asked for before the answer of
         an earlier one was given. `timeout` bounds the wait for each answer. An error is raised
         at its place and ends the iteration; then, and when the iteration is left early, the
-        calls in flight are cancelled (those that had their turn have run). Raises ValueError for
-        a `depth` below 1.
+        calls in flight are cancelled (those that had their turn have run). Commands are sent in
+        batches; one that can't be carried raises before any of its batch is sent. Raises
+        ValueError for a `depth` below 1.
         """
         if depth < 1:
             raise ValueError(f"depth must be at least 1, not {depth}")
@@ -253,11 +254,8 @@ class Client:
     ) -> tuple[Channel, list[int]]:
         """Post a batch: on the connection of the earlier ones, else on one that works."""
         if channel is None:
-            return self._post(
-                lambda channel: [_post_call(channel, command) for command in batch],
-                self._wait_time(timeout),
-            )
-        ids = [_post_call(channel, command) for command in batch]
+            return self._post(lambda channel: _post_calls(channel, batch), self._wait_time(timeout))
+        ids = _post_calls(channel, batch)
         channel.send()
         return channel, ids
 
@@ -343,6 +341,19 @@ def _post_call(channel: Channel, command: Command[Any, Any]) -> int:
     call_id = channel.new_id()
     channel.post(call_id, resolve(type(command)).encode_call(codec.encode(call_id), command))
     return call_id
+
+
+def _post_calls(channel: Channel, batch: list[Command[Any, R]]) -> list[int]:
+    """Post all of a batch, or, when one of them can't be carried, none."""
+    ids: list[int] = []
+    try:
+        for command in batch:
+            ids.append(_post_call(channel, command))
+    except BaseException:
+        for call_id in ids:
+            channel.give_up(call_id)
+        raise
+    return ids
 
 
 def _decoded(name: str, reply: Reply, decode: Callable[[Any], Any]) -> Any:

@@ -329,7 +329,7 @@ class Round:
             self._touched = None
         if self._quieted and self._depth < self._limits.max_nested_polls:
             self._unquiet()
-        if self.pending:
+        if self.pending and not self._quieted:
             # What waits in our own memory wakes no loop.
             self._wakeup.signal()
         else:

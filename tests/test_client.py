@@ -306,6 +306,14 @@ def test_map_that_fails_cancels_what_is_in_flight(server):
     assert host.log == [99, ("got", 99)]
 
 
+def test_map_with_a_command_that_can_not_be_carried_sends_none_of_its_batch(client, serving):
+    for _ in range(2):  # on a new connection, and on one that was used
+        with pytest.raises(ValueError, match="an integer"):
+            list(client.map([Echo(1), Echo(2**70)]))
+        assert client.call(Echo(3)) == 3
+    assert serving.host.log == [3, 3]
+
+
 def test_calls_between_the_answers_of_a_map(client):
     for value in client.map((Echo(i) for i in range(50)), depth=8):
         assert client.call(Echo(1000 + value)) == 1000 + value

@@ -220,6 +220,28 @@ def test_too_deep_a_hang_up_and_a_slow_reader_do_not_spin(make_server, connect):
     assert server.stats()["clients"] == 2
 
 
+def test_too_deep_work_that_is_left_does_not_spin(make_server, connect):
+    """Another client's frames wait in our own memory while nobody may be served."""
+    server = make_server(max_nested_polls=1)
+    other, own = connect(server), connect(server)
+    other.send(*(call(i, "Echo", value=i) for i in range(3)))
+    own.call(9, "Do", value=9)
+    host = Host()
+    wake_ups = []
+
+    def dialog():
+        wake_ups.append(nested_loop(server, host, 0.05))
+
+    host.do = dialog
+    server.poll(host, max_commands=2)  # one of the other's frames, and the dialog
+    assert host.log == [0, ("do", 9)]
+    assert wake_ups[0] <= 2
+    assert readable(server), "and afterwards it is told of"
+    settle(server, host)
+    assert host.log == [0, ("do", 9), 1, 2]
+    assert own.received() == [[9, 0, 9]]
+
+
 def test_deadline_that_is_due_too_deep_is_kept(make_server, connect):
     server = make_server(max_nested_polls=1)
     own = connect(server)
