@@ -215,7 +215,7 @@ class Round:
             self._touched = None
             if took:
                 turns += 1
-                if turns == max_commands:
+                if max_commands is not None and turns >= max_commands:
                     break
             if self._clock() >= (deadline if turns else patience):
                 break
@@ -341,9 +341,12 @@ class Round:
     def _welcome(self, sock: socket.socket) -> None:
         """Watch a new connection, or turn it away."""
         self.counts["accepted"] += 1
-        if len(self.connections) >= self._limits.max_clients and not self._evict():
-            self._turn_away(sock)
-            return
+        if len(self.connections) >= self._limits.max_clients:
+            # Who has sent something since it was accepted, a moment ago perhaps, is not silent.
+            self._sort(self._poller.poll())
+            if len(self.connections) >= self._limits.max_clients and not self._evict():
+                self._turn_away(sock)
+                return
         protocol = ServerProtocol(self._limits, self._decoder)
         try:
             connection = Connection(sock, protocol, self._poller, self._limits)

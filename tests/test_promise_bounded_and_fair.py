@@ -434,6 +434,16 @@ def test_client_whose_call_waits_makes_no_room(make_server, connect):
     assert late.socket.recv(1) == b"", "the end, and no reset"
 
 
+def test_client_that_came_in_the_same_poll_with_a_call_is_not_silent(make_server, connect):
+    server = make_server(max_clients=1)
+    first, second = connect(server), connect(server)
+    first.call(1, "Echo", value=1)
+    second.call(2, "Echo", value=2)
+    assert answers(server, first, 1) == [[1, 0, 1]]
+    assert answers(server, second, 1)[0][2]["code"] == "busy"
+    assert server.stats()["evicted"] == 0
+
+
 def test_silent_clients_make_room_oldest_first(make_server, connect):
     server = make_server(max_clients=3)
     spoke, silent, younger = (connect(server) for _ in range(3))
