@@ -162,7 +162,7 @@ class Channel:
             return
         except OSError:  # EPIPE, ECONNRESET
             waiting = {frame.call_id for frame in out}
-            self.untouched = not out[0].begun and self._protocol.calls.keys() <= waiting
+            self.untouched = not out[0].begun and self._awaited <= waiting
             self._read_to_the_end()
             return
         while sent:
@@ -211,8 +211,8 @@ class Channel:
         return True
 
     def take_back(self, frame: Outgoing) -> bool:
-        """Forget a frame that waits to be sent; return False if it was begun, then it stays."""
-        if frame.begun:
+        """Forget a frame that waits to be sent; return False if some or all of it was sent."""
+        if frame.begun or frame not in self._out:
             return False
         self._out.remove(frame)
         return True

@@ -170,6 +170,9 @@ class Client:
                     f"the program is alive and has made no room for {command_type.name} within "
                     f"{wait.seconds:g} s; {outcome} ({self._path})"
                 ) from None
+            except (KeyboardInterrupt, SystemExit):
+                channel.take_back(frame)
+                raise
 
     def map(
         self,

@@ -7,7 +7,7 @@ What is promised:
 * The poller watches for reading until the connection is seen ready while it may not be read
   (`mute`), and for writing only while something waits for room.
 
-Which connection has its turn is not decided here but in `server`.
+Which connection has its turn is not decided here but in `round`.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ SEND_FLAGS: Final = getattr(socket, "MSG_NOSIGNAL", 0)
 
 
 class Connection:
-    """One accepted connection. Its flags are read and set by the server."""
+    """One accepted connection. Its flags are read and set by the round."""
 
     __slots__ = (
         "_mask",
@@ -200,13 +200,13 @@ class Connection:
         out = self._out
         if not out:
             return
-        if len(out) == 1:
-            data = out[0]
-        elif self.unsent <= MOST_SENT:
-            data = b"".join(out)
-            out[:] = [data]
-        else:
-            data = out[0]
+        joined = size = 0
+        while joined < len(out) and size < MOST_SENT:
+            size += len(out[joined])
+            joined += 1
+        if joined > 1:
+            out[:joined] = [b"".join(out[:joined])]
+        data = out[0]
         try:
             sent = self._socket.send(data[:MOST_SENT], SEND_FLAGS)
         except BlockingIOError:

@@ -62,7 +62,10 @@ class StaleSocket(NotRunning):
 
 
 class NotPolled(IpcError, TimeoutError):
-    """The program is alive and has not read this call within the time limit."""
+    """The program is alive and has not read this call within the time limit.
+
+    Raised where that is known: there was no room for the call, or for the connection.
+    """
 
 
 class NotAnswered(IpcError, TimeoutError):

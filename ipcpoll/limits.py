@@ -1,6 +1,7 @@
 """Every limit of ipcpoll, by name, with its default and the reason for it.
 
-Nothing else in the package holds a number that bounds a buffer, a count, a depth or a time.
+What a host may want to change stands in `Limits`. Other modules hold constants of their own where
+nobody would: bytes in one send, characters in a log line, pauses between two attempts to connect.
 """
 
 from __future__ import annotations

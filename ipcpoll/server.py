@@ -129,9 +129,9 @@ class Server(Generic[C]):
 
         Never blocks. May be called inside a command (by a nested main loop), where it serves the
         other connections. Raises UsageError when the server is closed, in a forked child, and
-        while another thread is inside; ValueError for a negative budget or one that is no number;
-        and what no library may keep: a KeyboardInterrupt or SystemExit of a command. After each
-        of these the server is whole and can be polled again.
+        while another thread is inside; ValueError for a negative budget or one that is no number,
+        when there is something to serve; and what no library may keep: a KeyboardInterrupt or
+        SystemExit of a command. After each of these the server is whole and can be polled again.
         """
         # Idle, this is two look-ups and one system call; what may not be polled any more has
         # another `poll` (see `_refuse_polls`).

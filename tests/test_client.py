@@ -538,6 +538,37 @@ def test_server_that_restarts_while_the_client_is_idle(directory):
             client.call(Echo(9))
 
 
+def test_server_that_restarts_after_a_call_was_given_up(directory):
+    """What was given up is nobody's loss: the next call connects anew."""
+    from harness import COMMANDS
+
+    path = f"{directory}/s"
+    with Client(path, timeout=PATIENCE) as client:
+        with Server(path, COMMANDS), pytest.raises(NotAnswered):
+            client.call(Echo(1), timeout=0.01)
+        with Server(path, COMMANDS) as server:
+            serving = Serving(server)
+            assert client.call(Echo(2)) == 2
+            serving.stop()
+
+
+def test_interrupted_notification_is_taken_back(server):
+    def interrupt(*_):
+        raise KeyboardInterrupt
+
+    before = signal.signal(signal.SIGALRM, interrupt)
+    try:
+        with Client(server.address, timeout=0.02) as client:
+            fill(client)
+            signal.setitimer(signal.ITIMER_REAL, 0.05)
+            with pytest.raises(KeyboardInterrupt):
+                client.notify(Echo(5), timeout=PATIENCE)
+            assert [frame.begun for frame in client._channel._out] == [True]
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, before)
+
+
 def fake_server(
     directory: str, reply: Callable[[socket.socket], None]
 ) -> tuple[str, threading.Thread]:

@@ -181,6 +181,15 @@ def test_answer_that_does_not_fit_at_close_is_logged(server, connect, caplog):
     assert peer.ended
 
 
+def test_answers_that_fit_at_close_are_sent_beside_a_large_one(make_server, connect):
+    server = make_server(max_unsent=1 << 20)
+    peer = connect(server)
+    peer.send(call(1, "Blob", size=10), call(2, "Blob", size=10), call(3, "Blob", size=300_000))
+    peer.call(4, "Do")
+    server.poll(Host(do=server.close))
+    assert [answer[0] for answer in peer.received()] == [1, 2]
+
+
 def test_descriptor_number_can_be_used_again_a_hundred_times(directory):
     numbers = set()
     for i in range(100):

@@ -1108,3 +1108,20 @@ def test_command_that_can_not_be_sent_names_class_and_field(annotation, value, k
         resolve(cls).encode_call(NULL_ID, cls(value))
     assert type(caught.value) is kind
     assert str(caught.value) == f"Cmd.x: {words}"
+
+
+def test_recursion_limit_that_strikes_in_the_midst_of_resolving(monkeypatch):
+    """It says nothing of this class, so it is not told as a fault of its annotations."""
+
+    @dataclass
+    class Deep:
+        value: int
+
+        def process(self, ctx: object) -> int: ...
+
+    def too_deep(*_, **__):
+        raise RecursionError("maximum recursion depth exceeded")
+
+    monkeypatch.setattr("ipcpoll.annotations.typing.get_type_hints", too_deep)
+    with pytest.raises(RecursionError):
+        resolve(Deep)
