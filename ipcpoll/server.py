@@ -82,13 +82,13 @@ class Server(Generic[C]):
             register = self._poller.register
             self._wakeup = Wakeup()
             register(self._wakeup.fileno(), READ)
+            self._deadlines = Deadlines(lambda fd: register(fd, READ))
+            log = Log(time.monotonic, limits.log_seconds)
+            clock = self._clock
+            acceptor = Acceptor(self._listener, self._poller, self._deadlines, limits, log, clock)
         except BaseException:
             self._listener.close()
             raise
-        self._deadlines = Deadlines(lambda fd: register(fd, READ))
-        log = Log(time.monotonic, limits.log_seconds)
-        clock = self._clock
-        acceptor = Acceptor(self._listener, self._poller, self._deadlines, limits, log, clock)
         self._round = Round(
             self._poller, self._wakeup, self._deadlines, acceptor, command_set, limits, log, clock
         )
