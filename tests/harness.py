@@ -11,7 +11,8 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -170,6 +171,19 @@ class Peer:
 
     def __exit__(self, *_: object) -> None:
         self.close()
+
+
+@contextmanager
+def full_backlog(path: str) -> Iterator[None]:
+    """Let somebody listen at `path` who takes in nobody, and fill the backlog."""
+    with socket.socket(socket.AF_UNIX) as listener, ExitStack() as waiting:
+        listener.bind(path)
+        listener.listen(0)
+        refused = 0
+        while not refused:
+            sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_NONBLOCK)
+            refused = waiting.enter_context(sock).connect_ex(path)
+        yield
 
 
 # ---------------------------------------------------------------------------------------------

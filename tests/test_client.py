@@ -23,6 +23,7 @@ from harness import (
     Take,
     encode,
     finish,
+    full_backlog,
     readable,
     run_python,
     serve_until,
@@ -415,19 +416,8 @@ def test_call_that_found_no_room_was_not_sent(server):
 
 def test_full_backlog(directory):
     path = f"{directory}/full"
-    with socket.socket(socket.AF_UNIX) as listener:
-        listener.bind(path)
-        listener.listen(0)
-        waiting = []
-        while True:
-            sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_NONBLOCK)
-            waiting.append(sock)
-            if sock.connect_ex(path):
-                break
-        with pytest.raises(NotPolled, match=r"took? in no connection|has taken in no connection"):
-            send(Echo(1), path, timeout=0.05)
-        for sock in waiting:
-            sock.close()
+    with full_backlog(path), pytest.raises(NotPolled, match="has taken in no connection for"):
+        send(Echo(1), path, timeout=0.05)
 
 
 def test_interrupted_wait_gives_the_call_up(server):

@@ -18,6 +18,7 @@ from harness import (
     Peer,
     Refuse,
     answers,
+    full_backlog,
     readable,
     run_python,
     serve_process,
@@ -83,20 +84,10 @@ def test_live_server_is_not_disturbed(server):
 
 def test_live_server_with_a_full_backlog_is_not_taken_for_dead(directory):
     path = f"{directory}/busy"
-    with socket.socket(socket.AF_UNIX) as listener:
-        listener.bind(path)
-        listener.listen(0)
-        waiting = []
-        while True:
-            sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_NONBLOCK)
-            waiting.append(sock)
-            if sock.connect_ex(path):
-                break
+    with full_backlog(path):
         with pytest.raises(AlreadyRunning):
             Server(path, Echo)
         assert os.path.exists(path)
-        for sock in waiting:
-            sock.close()
 
 
 def test_dead_socket_of_our_own_is_replaced(directory):
