@@ -24,6 +24,7 @@ from .errors import (
     UsageError,
 )
 from .limits import Limits
+from .peer import Credentials, caller
 from .pollable import Pollable
 from .server import Server
 
@@ -34,6 +35,7 @@ __all__ = [
     "Client",
     "Command",
     "CommandError",
+    "Credentials",
     "FrameTooLarge",
     "InternalError",
     "InvalidArguments",
@@ -51,6 +53,7 @@ __all__ = [
     "UnsafeAddress",
     "UntrustedPeer",
     "UsageError",
+    "caller",
     "runtime_path",
     "send",
 ]

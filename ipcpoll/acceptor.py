@@ -1,20 +1,30 @@
 """New connections, a bounded number at a time, and what happens when there is no room for one.
 
-When the process has no descriptor left (EMFILE, ENFILE) or the kernel no memory, the connection
-stays in the backlog and the listener would be readable for ever. So it is muted for
-``accept_pause_seconds``, or until a connection of this server closes.
+When the process has no descriptor left (EMFILE, ENFILE) a connection stays in the backlog, the
+listener stays readable, and a level-triggered loop would spin. So one descriptor is kept in
+reserve: it is given up, the connection is taken in with it and told that there is no room, and the
+reserve is opened again. libuv and Twisted do the same.
+
+Where that is not enough (another thread took the descriptor, or the kernel has no memory) the
+listener is muted for ``accept_pause_seconds``, or until a connection of this server closes.
 """
 
 from __future__ import annotations
 
+import errno
+import io
+import os
 import socket
 from collections.abc import Callable, Iterator
+from typing import Final
 
 from .limits import Limits
 from .listener import Listener
 from .log import Log
 from .poller import READ, Poller
 from .wakeup import Deadline, Deadlines
+
+_NO_DESCRIPTOR: Final = frozenset({errno.EMFILE, errno.ENFILE})
 
 
 class Acceptor:
@@ -36,26 +46,53 @@ class Acceptor:
         self._log = log
         self._clock = clock
         self._pause: Deadline | None = None
+        self._spare = _open_spare()
         self.fd = listener.fileno()
         self.more = False
         """Whether the last `accept` left connections in the backlog, as far as it knows."""
         poller.register(self.fd, READ)
 
-    def accept(self) -> Iterator[socket.socket]:
-        """Give the connections that wait, at most ``max_accepts``. Never blocks, never raises."""
+    def accept(self) -> Iterator[tuple[socket.socket, bool]]:
+        """Give the connections that wait, at most ``max_accepts``, and whether there is room.
+
+        One for which there is none is to be told so and closed before the next is asked for. Never
+        blocks, never raises.
+        """
         self.more = False
         if self._pause is not None:
             return
         for _ in range(self._limits.max_accepts):
             try:
-                sock = self._listener.accept()
+                sock, room = self._next()
             except OSError as error:
                 self._begin_pause(error)
                 return
+            if sock is not None:
+                yield sock, room
+            if self._spare is None:
+                self._spare = _open_spare()
             if sock is None:
                 return
-            yield sock
         self.more = True
+
+    def _next(self) -> tuple[socket.socket | None, bool]:
+        try:
+            return self._listener.accept(), True
+        except OSError as error:
+            if self._spare is None or error.errno not in _NO_DESCRIPTOR:
+                raise
+        # In one step, or an interruption could let it be closed twice.
+        spare, self._spare = self._spare, None
+        spare.close()
+        # EMFILE is said even when nobody waits; now the truth comes out.
+        return self._listener.accept(), False
+
+    def move_to(self, listener: Listener) -> None:
+        """Take connections from another listener from now on."""
+        self._poller.register(listener.fileno(), READ if self._pause is None else 0)
+        self._poller.unregister(self.fd)
+        self._listener = listener
+        self.fd = listener.fileno()
 
     def mute(self) -> None:
         """Do not watch the listener."""
@@ -74,8 +111,21 @@ class Acceptor:
             self._deadlines.settle()
             self.unmute()
 
+    def close(self) -> None:
+        """Close the reserve. Idempotent."""
+        if self._spare is not None:
+            self._spare.close()
+
     def _begin_pause(self, error: OSError) -> None:
         seconds = self._limits.accept_pause_seconds
         self._log.warning("accept", f"no new connection for {seconds:g} s: {error}")
         self.mute()
         self._pause = self._deadlines.add(self._clock() + seconds, self.end_pause)
+
+
+def _open_spare() -> io.FileIO | None:
+    """Return a descriptor to give up later, None if there is none left."""
+    try:
+        return io.FileIO(os.devnull)
+    except OSError:
+        return None

@@ -5,27 +5,28 @@ same for server, client and command line. A `str` with a slash, or any `PathLike
 
 The runtime directory is the first of these that is a directory of this user which nobody else can
 enter: ``$XDG_RUNTIME_DIR``, ``/run/user/UID`` (so that cron, sudo and ssh agree with the desktop),
-each with ``/ipcpoll`` inside; else ``/tmp/ipcpoll-UID``. Nothing is created here but by
-`make_runtime_directory`, and that makes only the last part.
+each with ``/ipcpoll`` inside; else ``/tmp/ipcpoll-UID``. A variable that is set and can't be used
+is said once in the log: `sudo -E` keeps that of another user. ``$TMPDIR`` is not asked: server and
+client may have different ones.
+
+Nothing is created here.
 """
 
 from __future__ import annotations
 
-import errno
 import os
 import re
-import stat
 from os import PathLike
 from pathlib import Path
 from typing import Final
 
-from .errors import UnsafeAddress
-
-MOST_PATH_BYTES: Final = 107
-"""sun_path of unix(7) has 108 bytes on Linux, one for the closing NUL."""
+from .directory import why_not_private
+from .log import logger
 
 _NAME: Final = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9._-]{0,63}")
-_OTHERS: Final = 0o077
+
+_VARIABLE: Final = "XDG_RUNTIME_DIR"
+_passed_over: set[str] = set()
 
 
 def runtime_path(name: str) -> Path:
@@ -54,48 +55,31 @@ def is_name(address: str | PathLike[str]) -> bool:
     return isinstance(address, str) and "/" not in address
 
 
-def check_length(path: str) -> None:
-    """Raise OSError (ENAMETOOLONG) for a path that no socket can have."""
-    size = len(os.fsencode(path))
-    if size > MOST_PATH_BYTES:
-        raise OSError(
-            errno.ENAMETOOLONG,
-            f"a socket's path may have {MOST_PATH_BYTES} bytes, this has {size}",
-            path,
-        )
-
-
-def make_runtime_directory(path: str) -> None:
-    """Make the directory that a name's `path` lies in, for this user alone, unless it is there.
-
-    Raises UnsafeAddress when it is there and another user owns it or can enter it.
-    """
-    directory = os.path.dirname(path)
-    try:
-        os.mkdir(directory, 0o700)
-    except FileExistsError:
-        pass
-    if not _is_private(directory):
-        raise UnsafeAddress(
-            f"{directory} must be a directory of this user that nobody else can enter (mode 0700)"
-        )
-
-
 def _runtime_directory() -> Path:
     uid = os.geteuid()
-    for base in (os.environ.get("XDG_RUNTIME_DIR", ""), f"/run/user/{uid}"):
-        if base.startswith("/") and _is_private(base):
-            return Path(base) / "ipcpoll"
+    wished = os.environ.get(_VARIABLE, "")
+    if wished:
+        fault = _fault(wished)
+        if fault is None:
+            return Path(wished) / "ipcpoll"
+        _say_once(wished, fault)
+    usual = f"/run/user/{uid}"
+    if _fault(usual) is None:
+        return Path(usual) / "ipcpoll"
     return Path(f"/tmp/ipcpoll-{uid}")
 
 
-def _is_private(directory: str) -> bool:
+def _fault(directory: str) -> str | None:
+    """Return why a directory can't be the runtime directory, None if it can."""
+    if not directory.startswith("/"):
+        return "is no absolute path"
     try:
-        status = os.lstat(directory)
-    except OSError:
-        return False
-    return (
-        stat.S_ISDIR(status.st_mode)
-        and status.st_uid == os.geteuid()
-        and not status.st_mode & _OTHERS
-    )
+        return why_not_private(os.lstat(directory))
+    except OSError as error:
+        return f"can't be looked at ({error.strerror})"
+
+
+def _say_once(directory: str, fault: str) -> None:
+    if directory not in _passed_over:
+        _passed_over.add(directory)
+        logger.warning("%s is passed over: %s %s", _VARIABLE, directory, fault)

@@ -21,27 +21,23 @@ import socket
 import time
 from collections import deque
 from collections.abc import Callable
+from contextlib import ExitStack
 from typing import Final, TypeAlias
 
-from .address import check_length
+from . import reasons
 from .codec import Decoder
-from .errors import (
-    CommandError,
-    NotPolled,
-    NotRunning,
-    PeerGone,
-    StaleSocket,
-    UntrustedPeer,
-    WireError,
-    error_from_wire,
-)
+from .descriptors import unix_socket
+from .directory import MOST_PATH_BYTES, reach
+from .errors import NotAnswered, NotPolled, PeerGone, WireError
 from .limits import Limits
+from .peer import NOBODY, Credentials, credentials, has_unread
 from .protocol import Answer, ClientProtocol, Failure, Piece
 
 Reply: TypeAlias = "Answer | Failure"
 
 _FIRST_RETRY: Final = 0.001
 _LONGEST_RETRY: Final = 0.050
+_REFUSALS: Final = 3  # a server that is just starting refuses for a moment, before it listens
 _LONGEST_WAIT: Final = 3600.0  # poll(2) takes an int of milliseconds
 _MOST_JOINED: Final = 64  # frames in one send
 _SEND_FLAGS: Final = getattr(socket, "MSG_NOSIGNAL", 0)
@@ -51,47 +47,73 @@ class TimedOut(Exception):
     """The deadline passed. Internal: the client says what it means."""
 
 
-def connect(path: str, deadline: float) -> socket.socket:
-    """Return a non-blocking socket connected to `path`.
+class WaitTime:
+    """A time limit in seconds and when it is over, on `time.monotonic`. None: no limit."""
 
-    Raises NotRunning, StaleSocket, UntrustedPeer, NotPolled (the backlog was full until the
-    deadline), OSError as connect(2).
-    """
-    check_length(path)
-    sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_NONBLOCK)
-    try:
-        _connect(sock, path, deadline)
-    except BaseException:
-        sock.close()
-        raise
-    return sock
+    __slots__ = ("deadline", "seconds")
 
-
-def _connect(sock: socket.socket, path: str, deadline: float) -> None:
-    began = time.monotonic()
-    pause = _FIRST_RETRY
-    while True:
-        # Non-blocking: over AF_UNIX a connection is made at once, and a full backlog is EAGAIN.
-        result = sock.connect_ex(path)
-        if result == 0:
+    def __init__(self, seconds: float | None) -> None:
+        if seconds is None:
+            self.seconds = self.deadline = math.inf
             return
-        if result in (errno.ENOENT, errno.ENOTDIR):
-            raise NotRunning(f"the program does not run: there is no socket at {path}")
-        if result == errno.ECONNREFUSED:
-            raise StaleSocket(f"the program has ended and left its socket behind: {path}")
-        if result in (errno.EACCES, errno.EPERM):
-            raise UntrustedPeer(f"the socket belongs to another user: {path}")
-        if result != errno.EAGAIN:
-            raise OSError(result, "the program can't be reached", path)
+        if not seconds >= 0:  # NaN is not
+            raise ValueError(f"a timeout must be at least 0, not {seconds}")
+        self.seconds = seconds
+        self.deadline = time.monotonic() + seconds
+
+
+def connect(path: str, wait: WaitTime) -> tuple[socket.socket, Credentials]:
+    """Return a non-blocking socket connected to `path`, and who is at the other end.
+
+    That is a process of this user, or it raises UntrustedPeer. Raises NotRunning, StaleSocket,
+    NotPolled (the backlog was full until the deadline), OSError as connect(2).
+    """
+    with ExitStack() as stack:
+        address = path
+        if len(os.fsencode(path)) > MOST_PATH_BYTES:
+            parent, name = os.path.split(path)
+            try:
+                directory = reach(parent)
+            except (FileNotFoundError, NotADirectoryError):
+                raise reasons.nothing_there(path) from None
+            stack.callback(directory.close)
+            address = directory.address_of(name)
+        return _connect(path, address, wait)
+
+
+def _connect(path: str, address: str, wait: WaitTime) -> tuple[socket.socket, Credentials]:
+    pause = _FIRST_RETRY
+    refusals = 0
+    while True:
+        with ExitStack() as undo:
+            sock = undo.enter_context(unix_socket())
+            # Non-blocking: over AF_UNIX a connection is made at once, and a full backlog is EAGAIN.
+            # A blocking connect(2) that a signal interrupts can seem to succeed.
+            result = sock.connect_ex(address)
+            if result == 0:
+                who = credentials(sock)
+                if who.uid == os.geteuid():
+                    undo.pop_all()
+                    return sock, who
+                if who.uid != NOBODY:
+                    raise reasons.other_user(path, who)
+                result = errno.EAGAIN  # it is not connected after all
         now = time.monotonic()
-        if now >= deadline:
-            raise NotPolled(
-                f"the program is alive and has taken in no connection for {now - began:.1f} s: "
-                f"its backlog is full ({path})"
-            )
+        if result in (errno.ENOENT, errno.ENOTDIR):
+            raise reasons.nothing_there(path)
+        if result in (errno.EACCES, errno.EPERM):
+            raise reasons.not_allowed(path)
+        if result == errno.ECONNREFUSED:
+            refusals += 1
+            if refusals >= _REFUSALS or now >= wait.deadline:
+                raise reasons.nobody_listens(path)
+        elif result not in (errno.EAGAIN, errno.EINTR):
+            raise OSError(result, f"the program can't be reached: {os.strerror(result)}", path)
+        elif now >= wait.deadline:
+            raise reasons.backlog_full(path, wait.seconds)
         # Nothing tells when there is room again. With jitter, many clients do not come at once.
         jitter = 0.5 + os.urandom(1)[0] / 512
-        time.sleep(min(pause * jitter, deadline - now))
+        time.sleep(min(pause * jitter, max(0.0, wait.deadline - now)))
         pause = min(2 * pause, _LONGEST_RETRY)
 
 
@@ -109,16 +131,18 @@ class Outgoing:
 class Channel:
     """One connection to a server, and the calls in flight on it."""
 
-    def __init__(self, path: str, limits: Limits, deadline: float) -> None:
+    def __init__(self, path: str, limits: Limits, wait: WaitTime) -> None:
         self.path = path
         self.untouched = False
         """The other end had closed, and nothing of what waits has reached it: ask elsewhere."""
-        self._socket = connect(path, deadline)
+        self._socket, self.server = connect(path, wait)
         self._protocol = ClientProtocol(limits, Decoder())
         self._read_size = limits.read_size
         self._out: deque[Outgoing] = deque()
         self._replies: dict[int, Reply] = {}
         self._awaited: set[int] = set()
+        self._last: int | None = None  # the call whose bytes were sent last; None: no call's
+        self._left_unread: set[int] = set()  # given up, and known to be unread then
         self._end: Callable[[], Exception] | None = None  # makes what later calls raise
         self._poll = select.poll()
         self._poll.register(self._socket, select.POLLIN)
@@ -158,7 +182,7 @@ class Channel:
             data = b"".join([out[i].data for i in range(min(len(out), _MOST_JOINED))])
         try:
             sent = self._socket.send(data, _SEND_FLAGS)
-        except BlockingIOError:
+        except (BlockingIOError, InterruptedError):
             return
         except OSError:  # EPIPE, ECONNRESET
             waiting = {frame.call_id for frame in out}
@@ -167,6 +191,7 @@ class Channel:
             return
         while sent:
             first = out[0]
+            self._last = first.call_id
             if sent < len(first.data):
                 first.data = memoryview(first.data)[sent:]
                 first.begun = True
@@ -196,6 +221,30 @@ class Channel:
                 self._awaited.discard(call_id)
                 raise self._end()
             self._wait(deadline)
+
+    def overdue(self, call_id: int, name: str, seconds: float) -> NotPolled | NotAnswered:
+        """Give a call up whose time is over, and return what is known of it. Never waits."""
+        unread = self._is_unread(call_id)
+        was_sent = self.give_up(call_id)
+        if unread:
+            self._left_unread.add(call_id)
+            return reasons.not_read(self.path, self.server, name, seconds)
+        if was_sent:
+            return reasons.not_answered(self.path, self.server, name, seconds)
+        return reasons.no_room(self.path, self.server, name, seconds, "it was not sent")
+
+    def _is_unread(self, call_id: int) -> bool:
+        """Return whether it is known that the server has not read the whole of a call.
+
+        What the kernel tells is about the last byte that was sent. And a server that has calls of
+        this connection may leave the next ones unread for a while: it is polled all the same.
+        """
+        earlier = self._protocol.calls.keys() - {call_id} - self._left_unread
+        if earlier or self._end is not None:
+            return False
+        if any(frame.call_id == call_id and frame.begun for frame in self._out):
+            return True
+        return self._last == call_id and has_unread(self._socket) is True
 
     def give_up(self, call_id: int) -> bool:
         """Cancel a call and forget it; return whether a byte of it was sent. Never waits."""
@@ -246,37 +295,39 @@ class Channel:
 
     def _receive(self) -> bool:
         """Read once; return whether there may be more."""
+        unread = False
         try:
             data = self._socket.recv(self._read_size)
-        except BlockingIOError:
+        except (BlockingIOError, InterruptedError):
             return False
-        except OSError:  # ECONNRESET: it closed and left our bytes unread
+        except OSError:  # ECONNRESET: it closed and left our bytes unread, the last ones at least
             data = b""
+            unread = self._protocol.calls.keys() == {self._last}
         self._protocol.receive(data)
         try:
             while (response := self._protocol.next_response()) is not None:
                 self._dispatch(response)
         except WireError as error:
-            message = f"the program sent what is no answer: {error.message} ({self.path})"
-            self._finish(lambda: PeerGone(message))
+            fault = error.message
+            self._finish(lambda: reasons.no_answer(self.path, self.server, fault))
             return False
         if not data:
-            message = f"the program closed the connection before the answer ({self.path})"
-            self._finish(lambda: PeerGone(message))
+            self._finish(lambda: reasons.gone(self.path, self.server, unread=unread))
         return bool(data)
 
     def _read_to_the_end(self) -> None:
         """After a failed send: take in the answers that came before the end."""
         while self._end is None and self._receive():
             pass
-        message = f"the program closed the connection before the answer ({self.path})"
-        self._finish(lambda: PeerGone(message))
+        self._finish(lambda: reasons.gone(self.path, self.server, unread=False))
 
     def _dispatch(self, response: Answer | Failure | Piece) -> None:
         if isinstance(response, Piece):
             return  # a stream's; `call` wants only its end
+        if response.call_id is not None:
+            self._left_unread.discard(response.call_id)
         if response.call_id is None:
-            self._finish(_again(response.error))
+            self._finish(reasons.told_to_all(self.path, self.server, response.error))
         elif response.call_id in self._awaited:
             self._replies[response.call_id] = response
 
@@ -284,8 +335,3 @@ class Channel:
         """Let every call in flight, and all later ones, end with what `end` makes."""
         if self._end is None:
             self._end = end
-
-
-def _again(error: CommandError) -> Callable[[], Exception]:
-    """Return a maker of equal errors: one exception raised twice would mix its tracebacks."""
-    return lambda: error_from_wire(error.code, error.message, error.data)

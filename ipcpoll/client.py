@@ -12,9 +12,7 @@ One thread uses a client at a time, and a forked child none of its parent's.
 
 from __future__ import annotations
 
-import math
 import threading
-import time
 from collections import deque
 from collections.abc import (
     AsyncIterator,
@@ -31,11 +29,11 @@ from typing import TYPE_CHECKING, Any, Final, TypeVar, overload
 
 import msgspec
 
-from . import codec, forks
+from . import codec, forks, reasons
 from .address import socket_path
-from .channel import Channel, Reply, TimedOut
+from .channel import Channel, Reply, TimedOut, WaitTime
 from .command import Command
-from .errors import InternalError, NotAnswered, NotPolled, UsageError
+from .errors import InternalError, UsageError
 from .limits import DEFAULT_LIMITS, Limits
 from .protocol import Failure, call_payload_plain
 from .schema import resolve
@@ -165,10 +163,9 @@ class Client:
                 channel.flush(wait.deadline)
             except TimedOut:
                 taken_back = channel.take_back(frame)
-                outcome = "it was not sent" if taken_back else "a part of it was sent"
-                raise NotPolled(
-                    f"the program is alive and has made no room for {command_type.name} within "
-                    f"{wait.seconds:g} s; {outcome} ({self._path})"
+                sent = "it was not sent" if taken_back else "a part of it was sent"
+                raise reasons.no_room(
+                    self._path, channel.server, command_type.name, wait.seconds, sent
                 ) from None
             except (KeyboardInterrupt, SystemExit):
                 channel.take_back(frame)
@@ -262,10 +259,10 @@ class Client:
         channel.send()
         return channel, ids
 
-    def _wait_time(self, timeout: float | EllipsisType | None) -> _WaitTime:
-        return _WaitTime(self._timeout if isinstance(timeout, EllipsisType) else timeout)
+    def _wait_time(self, timeout: float | EllipsisType | None) -> WaitTime:
+        return WaitTime(self._timeout if isinstance(timeout, EllipsisType) else timeout)
 
-    def _post(self, post: Callable[[Channel], T], wait: _WaitTime) -> tuple[Channel, T]:
+    def _post(self, post: Callable[[Channel], T], wait: WaitTime) -> tuple[Channel, T]:
         """Post something on a connection that works; return that and what `post` returned."""
         channel = self._channel
         if channel is not None and channel.usable:
@@ -275,24 +272,16 @@ class Client:
                 return channel, posted
         if channel is not None:
             channel.close()
-        channel = self._channel = Channel(self._path, self._limits, wait.deadline)
+        channel = self._channel = Channel(self._path, self._limits, wait)
         posted = post(channel)
         channel.send()
         return channel, posted
 
-    def _reply(self, channel: Channel, call_id: int, name: str, wait: _WaitTime) -> Reply:
+    def _reply(self, channel: Channel, call_id: int, name: str, wait: WaitTime) -> Reply:
         try:
             return channel.wait_for(call_id, wait.deadline)
         except TimedOut:
-            if channel.give_up(call_id):
-                raise NotAnswered(
-                    f"the program has not answered {name} within {wait.seconds:g} s; "
-                    f"it may still run it ({self._path})"
-                ) from None
-            raise NotPolled(
-                f"the program is alive and has made no room for {name} within "
-                f"{wait.seconds:g} s; it was not sent ({self._path})"
-            ) from None
+            raise channel.overdue(call_id, name, wait.seconds) from None
         except (KeyboardInterrupt, SystemExit):
             channel.give_up(call_id)
             raise
@@ -323,21 +312,6 @@ class _Door:
 
     def __exit__(self, *_: object) -> None:
         self._lock.release()
-
-
-class _WaitTime:
-    """A time limit and when it is over."""
-
-    __slots__ = ("deadline", "seconds")
-
-    def __init__(self, seconds: float | None) -> None:
-        if seconds is None:
-            self.seconds = self.deadline = math.inf
-            return
-        if not seconds >= 0:  # NaN is not
-            raise ValueError(f"a timeout must be at least 0, not {seconds}")
-        self.seconds = seconds
-        self.deadline = time.monotonic() + seconds
 
 
 def _post_call(channel: Channel, command: Command[Any, Any]) -> int:

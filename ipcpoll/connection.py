@@ -17,6 +17,7 @@ import socket
 from typing import Final
 
 from .limits import KIB, Limits
+from .peer import Credentials
 from .poller import READ, WRITE, Poller, has_hung_up
 from .protocol import ServerProtocol
 
@@ -38,9 +39,11 @@ class Connection:
         "_poller",
         "_read_size",
         "_socket",
+        "accounted",
         "answers_waiting",
         "busy",
         "closed",
+        "credentials",
         "ended",
         "fd",
         "finished_a_frame",
@@ -52,7 +55,12 @@ class Connection:
     )
 
     def __init__(
-        self, sock: socket.socket, protocol: ServerProtocol, poller: Poller, limits: Limits
+        self,
+        sock: socket.socket,
+        credentials: Credentials,
+        protocol: ServerProtocol,
+        poller: Poller,
+        limits: Limits,
     ) -> None:
         self._socket = sock
         self._poller = poller
@@ -62,7 +70,9 @@ class Connection:
         self._out: list[bytes | memoryview] = []
         self._mask: int | None = READ  # what the poller watches for; None: not registered
         self.fd = sock.fileno()
+        self.credentials = credentials  # of whoever connected
         self.protocol = protocol
+        self.accounted = 0  # what the round has counted of `held`
         self.unsent = 0  # bytes that wait to be sent
         self.answers_waiting = 0  # answers that no send has seen yet
         self.readable = False  # there may be something to read
@@ -96,6 +106,11 @@ class Connection:
         if self.busy or self.unsent >= self._max_unsent:
             return False
         return (self.readable and not self.ended) or len(self.protocol.waiting) > 0
+
+    @property
+    def held(self) -> int:
+        """How many bytes it holds: requests that came, answers that wait."""
+        return self.protocol.bytes_waiting + self.unsent
 
     @property
     def is_over(self) -> bool:
@@ -161,7 +176,7 @@ class Connection:
         """Read once. What came, the end or a failure included, goes to the protocol."""
         try:
             data = self._socket.recv(self._read_size)
-        except BlockingIOError:
+        except (BlockingIOError, InterruptedError):
             self.readable = False
             return
         except OSError:  # ECONNRESET: the peer closed it and left answers unread
@@ -209,7 +224,7 @@ class Connection:
         data = out[0]
         try:
             sent = self._socket.send(data[:MOST_SENT], SEND_FLAGS)
-        except BlockingIOError:
+        except (BlockingIOError, InterruptedError):
             sent = 0
         except OSError:  # EPIPE, ECONNRESET: nobody reads any more
             self.hang_up()

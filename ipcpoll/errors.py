@@ -5,10 +5,10 @@
     IpcError
     ├─ UsageError (RuntimeError)          the host misused it: closed, forked child, two threads
     ├─ AlreadyRunning (OSError)           a live server owns this address; says its pid
-    ├─ UnsafeAddress (PermissionError)    directory or socket of another user or open to others
+    ├─ UnsafeAddress (PermissionError)    directory, lock or socket another user's or open
     ├─ NotRunning (ConnectionError)       no socket
     │  └─ StaleSocket                     the socket is there and nobody listens
-    ├─ NotPolled (TimeoutError)           alive, and it has not read this call in time
+    ├─ NotPolled (TimeoutError)           pid N is alive and has not read this call in time
     ├─ NotAnswered (TimeoutError)         it read the call and has not answered in time
     ├─ PeerGone (ConnectionError)         it closed the connection before the answer
     ├─ UntrustedPeer (PermissionError)    the server belongs to another user
@@ -46,11 +46,18 @@ class UsageError(IpcError, RuntimeError):
 
 
 class AlreadyRunning(IpcError, OSError):
-    """A live server owns this address. It was not disturbed."""
+    """A live server owns this address. It was not disturbed.
+
+    `pid` is the server's, None where it is not known. For people to read: it may be outdated.
+    """
+
+    def __init__(self, message: str, pid: int | None = None) -> None:
+        super().__init__(message)
+        self.pid = pid
 
 
 class UnsafeAddress(IpcError, PermissionError):
-    """The directory or the socket belongs to another user or is open to others."""
+    """The directory, the lock or the socket belongs to another user or is open to others."""
 
 
 class NotRunning(IpcError, ConnectionError):
@@ -64,7 +71,8 @@ class StaleSocket(NotRunning):
 class NotPolled(IpcError, TimeoutError):
     """The program is alive and has not read this call within the time limit.
 
-    Raised where that is known: there was no room for the call, or for the connection.
+    Raised where that is known: the kernel says that the call is still unread, or there was no room
+    for it, or for the connection. The call is cancelled: it will most likely not run.
     """
 
 
@@ -73,7 +81,15 @@ class NotAnswered(IpcError, TimeoutError):
 
 
 class PeerGone(IpcError, ConnectionError):
-    """The program closed the connection before the answer. The call may have run."""
+    """The program closed the connection before the answer.
+
+    The call may have run, unless `unread` is True: then it is known that the program had not read
+    it, and that it may be sent again.
+    """
+
+    def __init__(self, message: str, unread: bool = False) -> None:
+        super().__init__(message)
+        self.unread = unread
 
 
 class UntrustedPeer(IpcError, PermissionError):

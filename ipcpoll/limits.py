@@ -33,7 +33,8 @@ class Limits:
     """The largest payload of an answer. varlink's limit."""
 
     max_clients: int = 256
-    """Connections at once; one more is told `busy` and closed. dbus-daemon: 256 per user."""
+    """Connections at once; one more is told `busy` and closed. dbus-daemon: 256 per user. Never
+    more than a quarter of the descriptors that the process may have (RLIMIT_NOFILE)."""
 
     max_frames_waiting: int = 16
     """Whole frames of one connection that wait for their turns before its reading stops.
@@ -41,6 +42,10 @@ class Limits:
 
     max_unsent: int = 256 * KIB
     """Unsent answers of one connection before its calls and its reading wait."""
+
+    max_buffered: int = 64 * MIB
+    """What all connections of a server together hold: requests that came, answers that wait. Over
+    it, the connection that holds most is evicted. dbus-broker: 512 MiB for each user."""
 
     max_nested_polls: int = 8
     """Polls on the stack that serve, the outermost included (a command opens a modal dialog, in

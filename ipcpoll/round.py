@@ -18,24 +18,29 @@ is answered in `calls`. One thread at a time; `server` sees to that.
 
 from __future__ import annotations
 
+import os
 import socket
 from collections import Counter, OrderedDict
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any, Final
 
 from . import calls
 from .acceptor import Acceptor
 from .codec import Decoder
-from .connection import Connection
+from .connection import SEND_FLAGS, Connection
 from .errors import Busy, CommandError, InternalError, ShuttingDown, WireError, error_from_wire
 from .limits import Limits
+from .listener import Listener
 from .log import Log
+from .peer import credentials, reset_caller, set_caller
 from .poller import HANGUP, READ, WRITE, Poller, has_hung_up
 from .protocol import Call, ServerProtocol
 from .schema import CommandSet
 from .wakeup import Deadlines, Wakeup
 
-COUNTED: Final = ("accepted", "refused", "evicted", "turns", "faults", "dropped")
+COUNTED: Final = ("accepted", "refused", "untrusted", "evicted", "turns", "faults", "dropped")
+
+_FAREWELL: Final = "the server closed before the call had its turn"
 
 
 class Round:
@@ -49,9 +54,11 @@ class Round:
         acceptor: Acceptor,
         commands: CommandSet,
         limits: Limits,
+        max_clients: int,
         log: Log,
         clock: Callable[[], float],
     ) -> None:
+        self._max_clients = max_clients
         self._poller = poller
         self._wakeup = wakeup
         self._wake_fd = wakeup.fileno()
@@ -69,6 +76,7 @@ class Round:
         self._depth = 0  # rounds on the stack
         self._quieted = False  # nested too deeply: what was seen ready is muted
         self._closed = False
+        self._held = 0  # bytes that all connections hold together
         self.connections: dict[int, Connection] = {}
         self.counts: Counter[str] = Counter()
 
@@ -142,6 +150,7 @@ class Round:
                 name = type(error).__name__
                 self._log.warning("interrupted", f"{name}: a client was closed for it")
             self._drop(connection)
+        self._held = sum(connection.accounted for connection in self.connections.values())
         if isinstance(error, Exception):
             self._log.exception("unforeseen", "poll met what it did not foresee", error)
             return False
@@ -154,8 +163,11 @@ class Round:
         """Let everything that is ready join the row."""
         accept = self._sort(events) or self._acceptor.more
         if accept:
-            for sock in self._acceptor.accept():
-                self._welcome(sock)
+            for sock, room in self._acceptor.accept():
+                if room:
+                    self._welcome(sock)
+                else:
+                    self._turn_away(sock, "no descriptor left")
             # What the new ones have sent, and which of them have gone again meanwhile.
             self._sort(self._poller.poll())
 
@@ -245,6 +257,14 @@ class Round:
 
     def _rest(self, connection: Connection) -> None:
         """After something was done for a connection: back into the row, or wait, or end."""
+        held = connection.held
+        if held != connection.accounted:
+            self._held += held - connection.accounted
+            connection.accounted = held
+            if self._held > self._limits.max_buffered:
+                self._make_room()
+                if connection.closed:
+                    return
         if connection.has_work:
             self._row[connection] = None  # at the end; one that is in keeps its place
         elif connection.is_over:
@@ -261,6 +281,7 @@ class Round:
             return
         if self._row or self._dirty:
             self._wakeup.signal()  # for a main loop that this command may open
+        before = set_caller(connection.credentials)
         try:
             connection.busy = True
             reply = calls.run(call, ctx, self._commands, connection.protocol, self._log)
@@ -269,6 +290,7 @@ class Round:
             raise
         finally:
             connection.busy = False
+            reset_caller(before)
         self._reply(connection, reply)
         if self._closed and not connection.closed:
             self._say_farewell(connection)
@@ -341,47 +363,82 @@ class Round:
     def _welcome(self, sock: socket.socket) -> None:
         """Watch a new connection, or turn it away."""
         self.counts["accepted"] += 1
-        if len(self.connections) >= self._limits.max_clients:
-            # Who has sent something since it was accepted, a moment ago perhaps, is not silent.
-            self._sort(self._poller.poll())
-            if len(self.connections) >= self._limits.max_clients and not self._evict():
-                self._turn_away(sock)
-                return
-        protocol = ServerProtocol(self._limits, self._decoder)
         try:
-            connection = Connection(sock, protocol, self._poller, self._limits)
+            peer = credentials(sock)
+            if peer.uid != os.geteuid():
+                self._refuse_stranger(sock, peer.uid)
+                return
+            if len(self.connections) >= self._max_clients:
+                # Who has sent something since it was accepted, a moment ago perhaps, is not silent.
+                self._sort(self._poller.poll())
+                if len(self.connections) >= self._max_clients and not self._evict_silent():
+                    self._turn_away(sock, f"{self._max_clients} clients, which is its limit")
+                    return
+            protocol = ServerProtocol(self._limits, self._decoder)
+            connection = Connection(sock, peer, protocol, self._poller, self._limits)
         except OSError as error:  # ENOSPC, ENOMEM: epoll_ctl(2) takes no more
             self._log.warning("register", f"a new connection can't be watched: {error}")
             sock.close()
             return
         self.connections[connection.fd] = connection
 
-    def _turn_away(self, sock: socket.socket) -> None:
+    def _refuse_stranger(self, sock: socket.socket, uid: int) -> None:
+        """Close the connection of another user, and tell them nothing."""
+        self.counts["untrusted"] += 1
+        self._log.warning("untrusted", f"a connection of user {uid} was closed")
+        sock.close()
+
+    def _turn_away(self, sock: socket.socket, has: str) -> None:
+        """Tell a new connection that there is no room, and close it."""
         self.counts["refused"] += 1
-        most = self._limits.max_clients
-        self._log.warning("full", f"a client was turned away: {most} are connected already")
-        full = Busy(f"the server has {most} clients already; try again later")
+        self._log.warning("full", f"a client was turned away: the server has {has}")
+        self._say_only(sock, Busy(f"the server has {has}; try again later"))
+
+    def _say_only(self, sock: socket.socket, error: CommandError) -> None:
+        """Say one thing to a connection that is not served, and close it."""
         with sock:
             try:
-                sock.send(ServerProtocol(self._limits, self._decoder).error(None, full))
+                words = ServerProtocol(self._limits, self._decoder).error(None, error)
+                sock.send(words, SEND_FLAGS)
                 sock.recv(self._limits.read_size)  # or the client sees a reset
             except OSError:
                 pass  # it has gone, or sent nothing yet
 
-    def _evict(self) -> bool:
+    def _evict_silent(self) -> bool:
         """Make room: close the oldest connection that never finished a frame and waits for none."""
         for connection in self.connections.values():
             silent = not (connection.finished_a_frame or connection.busy)
             if silent and connection not in self._row:
-                self.counts["evicted"] += 1
                 self._log.warning("evicted", "a client that never finished a frame made room")
-                self._say_last(connection, Busy("the server needed the room of a silent client"))
+                self._evict(connection, "needed the room of a client that finished no request")
                 return True
         return False
+
+    def _make_room(self) -> None:
+        """Close the connections that hold most, until all together hold no more than they may."""
+        while self._held > self._limits.max_buffered:
+            idle = [each for each in self.connections.values() if not each.busy]
+            largest = max(idle, key=lambda each: each.accounted, default=None)
+            if largest is None or not largest.accounted:
+                return
+            self._log.warning(
+                "buffered",
+                f"all clients together hold {self._held} bytes, the limit is "
+                f"{self._limits.max_buffered}; the one that held most ({largest.accounted} bytes) "
+                "was closed",
+            )
+            why = "has no room for what this client holds; calls without an answer may have run"
+            self._evict(largest, why)
+
+    def _evict(self, connection: Connection, why: str) -> None:
+        self.counts["evicted"] += 1
+        self._say_last(connection, Busy(f"the server {why}"))
 
     def _drop(self, connection: Connection) -> None:
         """Unregister and close."""
         connection.close()
+        self._held -= connection.accounted
+        connection.accounted = 0
         self._row.pop(connection, None)
         self._dirty.pop(connection, None)
         if self.connections.get(connection.fd) is connection:
@@ -390,7 +447,7 @@ class Round:
             self._acceptor.end_pause()  # a descriptor is free again
 
     def _say_farewell(self, connection: Connection) -> None:
-        self._say_last(connection, ShuttingDown("the server closed before the call had its turn"))
+        self._say_last(connection, ShuttingDown(_FAREWELL))
 
     def _say_last(self, connection: Connection, error: CommandError) -> None:
         """End every call of a connection with one error, by one send, and close it."""
@@ -403,9 +460,21 @@ class Round:
                 self._log.warning("cut", "a client was closed that did not read its answers")
         self._drop(connection)
 
+    def adopt(self, listener: Listener, old: Listener) -> None:
+        """Take connections from another listener; those that wait in the old one come along."""
+        self._acceptor.move_to(listener)
+        for sock in _backlog(old, self._limits.backlog):
+            self._welcome(sock)
+
+    def turn_away_all(self, listener: Listener) -> None:
+        """Tell those that wait to be taken in that nobody will."""
+        for sock in _backlog(listener, self._limits.backlog):
+            self._say_only(sock, ShuttingDown(_FAREWELL))
+
     def close(self) -> None:
         """End every connection; one whose command is on the stack is ended as it returns."""
         self._closed = True
+        self._acceptor.close()
         self._row.clear()
         self._dirty.clear()
         self._acceptor.more = False
@@ -418,6 +487,7 @@ class Round:
     def abandon(self) -> None:
         """Close the descriptors; touch nothing that a parent process shares."""
         self._closed = True
+        self._acceptor.close()
         self._row.clear()
         self._dirty.clear()
         self._acceptor.more = False
@@ -454,3 +524,15 @@ class Round:
             connection.watch()
             self._rest(connection)
             self._touched = None
+
+
+def _backlog(listener: Listener, most: int) -> Iterator[socket.socket]:
+    """Give the connections that wait in a listener, as far as they can be taken."""
+    for _ in range(most):
+        try:
+            sock = listener.accept()
+        except OSError:
+            return
+        if sock is None:
+            return
+        yield sock

@@ -9,21 +9,24 @@ is decided in `round`.
 
 from __future__ import annotations
 
+import os
+import resource
+import socket
 import threading
 import time
 import types
 import warnings
 from collections.abc import Callable, Iterable
+from contextlib import ExitStack
 from os import PathLike
 from typing import TYPE_CHECKING, Any, Final, Generic, NoReturn
 
 from . import forks
 from .acceptor import Acceptor
-from .address import is_name, make_runtime_directory, socket_path
 from .command import Command
 from .errors import UsageError
 from .limits import DEFAULT_LIMITS, Limits
-from .listener import listen
+from .listener import Listener, adopt, listen
 from .log import Log
 from .poller import READ, make_poller
 from .round import COUNTED, Round
@@ -52,12 +55,17 @@ class Server(Generic[C]):
     the backlog. `address` is a name (see `runtime_path`) or a path. `commands` is a command class,
     a union ``A | B`` of them, or an iterable of classes.
 
+    Beside the socket lies a lock file, ``<socket>.lock``, for as long as the server lives. A path
+    may have more than 107 bytes.
+
     Raises TypeError that names class and field for a command that can't be carried,
     AlreadyRunning when a live server has the address, FileExistsError when something else stands
-    there, UnsafeAddress when it belongs to another user, OSError as bind(2).
+    there or at the lock's place, UnsafeAddress when directory, lock or socket belong to another
+    user or are open to others, OSError as bind(2). None of these touches what stands there.
 
     One thread uses it; only `wake` may be called by others. As a context manager it closes
-    itself. After a fork it belongs to the parent; the child can only forget it.
+    itself. After a fork it belongs to the parent; the child can only forget it. A daemon makes it
+    after its last fork.
     """
 
     def __init__(
@@ -68,34 +76,86 @@ class Server(Generic[C]):
         limits: Limits = DEFAULT_LIMITS,
     ) -> None:
         self._closed = True  # for `__del__`, until there is something to close
-        command_set = CommandSet(commands)
-        path = socket_path(address)
-        if is_name(address):
-            make_runtime_directory(path)
+        self._start(lambda: listen(address, limits.backlog), CommandSet(commands), limits)
+
+    @classmethod
+    def from_socket(
+        cls,
+        sock: socket.socket,
+        commands: type[Command[C, Any]] | Iterable[type[Command[C, Any]]] | types.UnionType,
+        *,
+        limits: Limits = DEFAULT_LIMITS,
+    ) -> Server[C]:
+        """Return a server on a socket that listens already; it belongs to the server from now on.
+
+        For systemd's socket activation: ``socket.socket(fileno=3)`` when ``LISTEN_PID`` is this
+        process and ``LISTEN_FDS`` is 1 (sd_listen_fds(3)). There is no lock, and `close` removes
+        nothing: whoever made the socket does. What waits in its backlog stays there at `close`,
+        for whoever listens next.
+
+        Raises ValueError for what is no listening Unix stream socket with a path, TypeError as the
+        constructor. Then the socket is still the caller's.
+        """
+        server = cls.__new__(cls)
+        server._closed = True
+        server._start(lambda: adopt(sock, limits.backlog), CommandSet(commands), limits)
+        return server
+
+    def _start(
+        self, make_listener: Callable[[], Listener], commands: CommandSet, limits: Limits
+    ) -> None:
+        self._pid = os.getpid()
+        self._limits = limits
         self._clock: Callable[[], float] = time.monotonic
         # The thread that is inside `poll`. A dict, because `setdefault` is one step for all threads
         # and leaves nothing locked when an exception comes right behind it.
         self._inside: dict[str, int] = {}
-        self._listener = listen(path, limits.backlog)
-        try:
+        self._log = log = Log(time.monotonic, limits.log_seconds)
+        with ExitStack() as undo:
+            # The poller first: hosts that select() need a low descriptor.
             self._poller = make_poller()
+            undo.callback(self._poller.close)
             register = self._poller.register
             self._wakeup = Wakeup()
+            undo.callback(self._wakeup.close)
             register(self._wakeup.fileno(), READ)
             self._deadlines = Deadlines(lambda fd: register(fd, READ))
-            log = Log(time.monotonic, limits.log_seconds)
-            clock = self._clock
-            acceptor = Acceptor(self._listener, self._poller, self._deadlines, limits, log, clock)
-        except BaseException:
-            self._listener.close()
-            raise
+            self._listener = make_listener()
+            if self._listener.owns_its_path:
+                undo.callback(self._listener.close)
+            acceptor = Acceptor(
+                self._listener, self._poller, self._deadlines, limits, log, self._clock
+            )
+            undo.pop_all()
         self._round = Round(
-            self._poller, self._wakeup, self._deadlines, acceptor, command_set, limits, log, clock
+            self._poller,
+            self._wakeup,
+            self._deadlines,
+            acceptor,
+            commands,
+            limits,
+            self._most_clients(),
+            log,
+            self._clock,
         )
         self._ready: Callable[[], list[tuple[int, int]]] = self._poller.poll
         self._fileno = self._poller.fileno()
         self._closed = False
         forks.watch(self)
+
+    def _most_clients(self) -> int:
+        """Return how many clients there may be: most descriptors are the host's."""
+        wanted = self._limits.max_clients
+        allowed, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+        if allowed == resource.RLIM_INFINITY or wanted <= allowed // 4:
+            return wanted
+        most = max(1, allowed // 4)
+        self._log.warning(
+            "descriptors",
+            f"no more than {most} clients, not {wanted}: a quarter of the {allowed} descriptors "
+            "that this process may have",
+        )
+        return most
 
     # -----------------------------------------------------------------------------------------
     # For the host's loop
@@ -215,13 +275,40 @@ class Server(Generic[C]):
         """Whether it was closed."""
         return self._closed
 
+    def reachable(self) -> bool:
+        """Return whether the path still leads to this server's socket. One stat(2).
+
+        A cleaner of temporary files, a logout that removes ``/run/user/UID`` or an ``rm`` can take
+        the path away; clients that are connected don't notice. False when it is closed.
+        """
+        return not self._closed and self._listener.is_reachable()
+
+    def rebind(self) -> None:
+        """Make the socket anew at its path, if the path does not lead to it any more.
+
+        Clients that are connected, or wait to be, are kept. Does not block. Raises as the
+        constructor when the path can't be had (AlreadyRunning: another server took it), and the
+        server goes on as it was; UsageError when it is closed, was made by `from_socket`, and
+        while another thread is inside `poll`.
+        """
+        self._refuse_other_threads()
+        if self._closed:
+            raise UsageError("the server is closed")
+        if not self._listener.owns_its_path:
+            raise UsageError("the socket was made by somebody else, who alone can make it anew")
+        if self._listener.is_reachable():
+            return
+        old, self._listener = self._listener, self._listener.renewed(self._limits.backlog)
+        self._round.adopt(self._listener, old)
+        old.close()
+
     def stats(self) -> dict[str, int]:
         """Return what was counted since it was made.
 
-        ``clients`` are connected now; ``accepted``, ``refused`` (the server was full) and
-        ``evicted`` (they never finished a frame and the room was needed) count connections;
-        ``turns`` counts frames, ``faults`` those that were no request, and ``dropped`` the calls
-        that were not run because their client had gone.
+        ``clients`` are connected now; ``accepted``, ``refused`` (there was no room), ``untrusted``
+        (another user's) and ``evicted`` (they never finished a frame, or held most of the memory,
+        and the room was needed) count connections; ``turns`` counts frames, ``faults`` those that
+        were no request, and ``dropped`` the calls that were not run because their client had gone.
         """
         counts = self._round.counts
         return {"clients": len(self._round.connections)} | {name: counts[name] for name in COUNTED}
@@ -231,17 +318,25 @@ class Server(Generic[C]):
 
         Legal inside a command, at any depth: the calls whose commands are on the stack are still
         answered as they return, all others get `ShuttingDown`. That is also how "answer, then
-        stop" is written. Does not block. Raises UsageError while another thread is inside `poll`.
+        stop" is written. What stands at the path is removed only if this server made it, and only
+        in the process that did. Does not block. Raises UsageError while another thread is inside
+        `poll`.
         """
         if self._closed:
+            return
+        if self._pid != os.getpid():  # a fork that Python did not see
+            self._abandon(forks.IN_CHILD)
             return
         self._refuse_other_threads()
         self._closed = True
         self._fileno = -1
         self._refuse_polls("the server is closed")
         forks.unwatch(self)
-        self._listener.close()
+        self._listener.vacate()
         self._round.close()
+        if self._listener.owns_its_path:  # else whoever listens next serves them
+            self._round.turn_away_all(self._listener)
+        self._listener.close()
         self._poller.close()
         self._wakeup.close()
         self._deadlines.close()

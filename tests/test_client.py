@@ -11,6 +11,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -49,6 +50,7 @@ from ipcpoll import (
     UnknownCommand,
     UntrustedPeer,
     UsageError,
+    reasons,
     send,
 )
 from ipcpoll.channel import Channel
@@ -362,13 +364,13 @@ def test_long_waits_are_made_of_many(server, monkeypatch):
 
 def test_server_that_is_not_polled(server):
     with Client(server.address, timeout=0.02) as client:
-        with pytest.raises(NotAnswered) as caught:
+        with pytest.raises(NotPolled) as caught:
             client.call(Echo(1))
         assert str(caught.value) == (
-            "the program has not answered Echo within 0.02 s; "
-            f"it may still run it ({server.address})"
+            f"pid {os.getpid()} is alive and has not read Echo within 0.02 s; "
+            f"the call was cancelled ({server.address})"
         )
-        with pytest.raises(TimeoutError):
+        with pytest.raises(NotPolled, match="has not read Echo within 0 s"):
             client.call(Echo(2), timeout=0)
 
 
@@ -376,7 +378,7 @@ def test_late_answer_is_dropped_and_the_connection_is_kept(server):
     """A call that timed out sends its cancel, which the server reads before the call's turn."""
     host = Host()
     with Client(server.address, timeout=PATIENCE) as client:
-        with pytest.raises(NotAnswered):
+        with pytest.raises(NotPolled):
             client.call(Echo(1), timeout=0)
         thread = threading.Thread(target=lambda: host.log.append(("got", client.call(Echo(2)))))
         thread.start()
@@ -416,7 +418,7 @@ def test_call_that_found_no_room_was_not_sent(server):
 
 def test_full_backlog(directory):
     path = f"{directory}/full"
-    with full_backlog(path), pytest.raises(NotPolled, match="has taken in no connection for"):
+    with full_backlog(path), pytest.raises(NotPolled, match="has taken in no connection within"):
         send(Echo(1), path, timeout=0.05)
 
 
@@ -448,7 +450,7 @@ def test_time_limit_holds_under_a_storm_of_signals(server):
     signal.setitimer(signal.ITIMER_REAL, 0.001, 0.001)
     try:
         began = time.monotonic()
-        with Client(server.address) as client, pytest.raises(NotAnswered):
+        with Client(server.address) as client, pytest.raises(NotPolled):
             client.call(Echo(1), timeout=0.1)
         assert time.monotonic() - began >= 0.1
     finally:
@@ -486,7 +488,22 @@ def test_stale_socket(directory):
         sock.bind(path)
     with pytest.raises(StaleSocket) as caught:
         send(Echo(1), path)
-    assert str(caught.value) == f"the program has ended and left its socket behind: {path}"
+    assert str(caught.value) == (
+        f"the program (pid unknown) has ended and left its socket behind: nobody listens at {path}"
+    )
+
+
+def test_what_refuses_and_is_no_socket(directory):
+    path = f"{directory}/file"
+    Path(path).write_text("precious")
+    with pytest.raises(NotRunning) as caught:
+        send(Echo(1), path)
+    assert type(caught.value) is NotRunning
+    assert str(caught.value) == f"the program does not run: this is no socket: {path}"
+    gone = f"{directory}/removed-just-now"
+    assert str(reasons.nobody_listens(gone)) == (
+        f"the program does not run: there is no socket at {gone}"
+    )
 
 
 @pytest.mark.skipif(os.geteuid() == 0, reason="root may connect to any socket")
@@ -505,7 +522,7 @@ def test_permission_refused_is_said(directory, monkeypatch):
     import errno
 
     monkeypatch.setattr(socket.socket, "connect_ex", lambda *_: errno.EACCES)
-    with pytest.raises(UntrustedPeer, match="the socket belongs to another user"):
+    with pytest.raises(UntrustedPeer, match="closed to user"):
         send(Echo(1), f"{directory}/s")
     monkeypatch.setattr(socket.socket, "connect_ex", lambda *_: errno.EIO)
     with pytest.raises(OSError, match="the program can't be reached"):
@@ -534,7 +551,7 @@ def test_server_that_restarts_after_a_call_was_given_up(directory):
 
     path = f"{directory}/s"
     with Client(path, timeout=PATIENCE) as client:
-        with Server(path, COMMANDS), pytest.raises(NotAnswered):
+        with Server(path, COMMANDS), pytest.raises(NotPolled):
             client.call(Echo(1), timeout=0.01)
         with Server(path, COMMANDS) as server:
             serving = Serving(server)
@@ -584,7 +601,11 @@ def test_server_that_closes_before_the_answer(directory):
     path, thread = fake_server(directory, lambda sock: None)
     with pytest.raises(PeerGone) as caught:
         send(Echo(1), path, timeout=PATIENCE)
-    assert str(caught.value) == f"the program closed the connection before the answer ({path})"
+    assert str(caught.value) == (
+        f"pid {os.getpid()} closed the connection or ended before the answer; "
+        f"the call may have run ({path})"
+    )
+    assert not caught.value.unread
     thread.join()
 
 
@@ -603,8 +624,9 @@ def test_server_that_closes_and_has_not_read_the_call(directory):
         with Client(path, timeout=PATIENCE) as client:
             client.notify(Echo(1))
             listener.accept()[0].close()
-            with pytest.raises(PeerGone, match="closed the connection before the answer"):
+            with pytest.raises(PeerGone, match="before the answer; the call may have run"):
                 client._channel.wait_for(1, time.monotonic() + PATIENCE)
+            assert client._channel.usable is False
 
 
 def test_server_that_stops_reading_and_does_not_close(directory):
@@ -622,7 +644,7 @@ def test_server_that_stops_reading_and_does_not_close(directory):
         assert client.call(Echo(1)) == 1
         assert ready.wait(PATIENCE)
         first = client._channel
-        with pytest.raises(NotAnswered):
+        with pytest.raises(NotPolled):
             client.call(Echo(2), timeout=0.05)
         assert client._channel is not first, "not a byte was sent, so it connected anew"
     done.set()

@@ -322,14 +322,26 @@ def test_demo(directory: str) -> None:
 
 
 def test_demo_that_fails(directory: str) -> None:
-    """A directory whose name is too long for a socket."""
-    deep = Path(directory, "x" * 100)
-    deep.mkdir()
-    shown = run("demo", TMPDIR=str(deep))
+    """There is no process left for the server, say: here its standard output is closed."""
+    code = (
+        "import runpy, subprocess, sys\n"
+        "popen = subprocess.Popen\n"
+        "def fail(command, **options): return popen([sys.executable, '-c', ''], **options)\n"
+        "subprocess.Popen = fail\n"
+        "sys.argv = ['simple.py', 'demo']\n"
+        f"runpy.run_path({str(SIMPLE)!r}, run_name='__main__')\n"
+    )
+    shown = subprocess.run(
+        [sys.executable, "-c", code],
+        env={**os.environ, "TMPDIR": directory},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
     assert shown.returncode == 1
     assert "the server did not start" in shown.stderr
     assert "Traceback" not in shown.stderr
-    assert os.listdir(deep) == []
+    assert os.listdir(directory) == []
 
 
 def test_demo_is_interrupted(directory: str) -> None:

@@ -221,7 +221,7 @@ def _unread_bytes_of_first(server):
 
     def once():
         acceptor.accept = accept
-        yield sock
+        yield sock, True
         yield from accept()
 
     acceptor.accept = once

@@ -317,7 +317,10 @@ def test_file_descriptors_that_are_passed_do_not_stay(server, peer):
     before = len(os.listdir("/proc/self/fd"))
     for i in range(20):
         with open(os.devnull) as devnull:
-            socket.send_fds(peer.socket, [call(i, "Echo", value=i)], [devnull.fileno()] * 5)
+            try:
+                socket.send_fds(peer.socket, [call(i, "Echo", value=i)], [devnull.fileno()] * 5)
+            except PermissionError:  # Linux 6.16: the server has said that it takes none
+                peer.call(i, "Echo", value=i)
         answers(server, peer, 1)
     assert len(os.listdir("/proc/self/fd")) == before + 1  # the accepted connection
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import os
 import select
@@ -282,7 +283,7 @@ def test_deadline_makes_the_descriptor_readable_and_leaves_it_silent(make_server
     peer = socket.socket(socket.AF_UNIX)
     acceptor = server._round._acceptor
     peer.connect(server.address)
-    fail = OSError(24, "Too many open files")
+    fail = OSError(errno.ENOBUFS, "No buffer space available")
     acceptor._listener = _Failing(acceptor._listener, fail)
     server.poll(Host())
     assert server.next_deadline() == pytest.approx(time.monotonic() + 0.05, abs=0.05)
@@ -304,6 +305,9 @@ class _Failing:
     def __init__(self, listener, error):
         self.listener = listener
         self.error = error
+
+    def __getattr__(self, name):
+        return getattr(self.listener, name)
 
     def accept(self):
         error, self.error = self.error, None
@@ -331,7 +335,8 @@ def test_where_there_is_no_timer_next_deadline_says_when_to_poll(make_server, mo
     acceptor = server._round._acceptor
     peer = socket.socket(socket.AF_UNIX)
     peer.connect(server.address)
-    acceptor._listener = _Failing(acceptor._listener, OSError(24, "Too many open files"))
+    fail = OSError(errno.ENOBUFS, "No buffer space available")
+    acceptor._listener = _Failing(acceptor._listener, fail)
     server.poll(Host())
     when = server.next_deadline()
     assert when is not None

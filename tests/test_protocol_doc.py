@@ -19,7 +19,7 @@ import pytest
 from documents import Block, blocks, read
 from harness import PATIENCE, Peer, serve_until
 
-from ipcpoll import Client, Limits, NotAnswered, Server, errors
+from ipcpoll import Client, Limits, NotPolled, Server, errors
 from ipcpoll.codec import Decoder, encode
 from ipcpoll.framing import FrameBuffer, frame
 from ipcpoll.limits import MAX_DEPTH
@@ -163,9 +163,9 @@ def test_frames_of_the_client(address: str) -> None:
         listener.bind(address)
         listener.listen()
         with Client(address) as client:
-            with pytest.raises(NotAnswered):
+            with pytest.raises(NotPolled):
                 client.call(Add(2, 3), timeout=0)
-            with pytest.raises(NotAnswered):
+            with pytest.raises(NotPolled):
                 client.call(Add(2, 3), timeout=0)
             client.notify(Push(7))
         connection, _ = listener.accept()

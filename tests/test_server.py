@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import errno
 import os
+import resource
 import socket
 import stat
 import weakref
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -76,7 +78,10 @@ def test_socket_has_mode_0600_whatever_the_umask_is(directory, umask):
 def test_live_server_is_not_disturbed(server):
     with pytest.raises(AlreadyRunning) as caught:
         Server(server.address, Echo)
-    assert str(caught.value) == f"a server runs at this address already: {server.address}"
+    assert str(caught.value) == (
+        f"a server runs at this address already (pid {os.getpid()}): {server.address}"
+    )
+    assert caught.value.pid == os.getpid()
     with Peer(server) as peer:
         peer.call(1, "Echo", value=1)
         assert answers(server, peer, 1) == [[1, 0, 1]]
@@ -146,17 +151,20 @@ def test_socket_of_another_user_is_not_touched(directory):
     with socket.socket(socket.AF_UNIX) as sock:
         sock.bind(path)
     os.chown(path, 12345, 12345)
-    with pytest.raises(UnsafeAddress, match="the socket belongs to another user"):
+    with pytest.raises(UnsafeAddress, match="the socket belongs to user 12345"):
         Server(path, Echo)
     assert os.path.exists(path)
 
 
 def test_another_server_that_takes_the_address_in_between(directory, monkeypatch):
     path = f"{directory}/s"
-    with Server(path, Echo):
-        monkeypatch.setattr("ipcpoll.listener._make_way", lambda path: None)
-        with pytest.raises(AlreadyRunning, match="took this address just now"):
+    with socket.socket(socket.AF_UNIX) as other:
+        other.bind(path)
+        other.listen()
+        monkeypatch.setattr("ipcpoll.listener._make_way", lambda place, address: None)
+        with pytest.raises(AlreadyRunning, match="another program took this address just now"):
             Server(path, Echo)
+        assert os.listdir(directory) == ["s"]
 
 
 def test_probe_of_a_socket_that_vanishes(directory, monkeypatch):
@@ -164,15 +172,13 @@ def test_probe_of_a_socket_that_vanishes(directory, monkeypatch):
     path = f"{directory}/s"
     with socket.socket(socket.AF_UNIX) as sock:
         sock.bind(path)
-    lstat = os.lstat
+    connect_ex = socket.socket.connect_ex
 
-    def look_and_remove(path):
-        status = lstat(path)
-        monkeypatch.undo()
+    def remove_and_connect(sock, address):
         os.unlink(path)
-        return status
+        return connect_ex(sock, address)
 
-    monkeypatch.setattr(os, "lstat", look_and_remove)
+    monkeypatch.setattr(socket.socket, "connect_ex", remove_and_connect)
     Server(path, Echo).close()
 
 
@@ -180,9 +186,10 @@ def test_close_does_not_remove_a_socket_that_is_not_its_own(directory):
     path = f"{directory}/s"
     server = Server(path, Echo)
     os.unlink(path)
-    with Server(path, Echo):
+    with socket.socket(socket.AF_UNIX) as other:
+        other.bind(path)
         server.close()
-        assert os.path.exists(path)
+        assert os.listdir(directory) == ["s"]
 
 
 def test_close_when_the_socket_is_gone_already(directory):
@@ -192,9 +199,12 @@ def test_close_when_the_socket_is_gone_already(directory):
 
 
 def test_path_that_is_too_long(directory):
+    """A path of any length will do; it is the last part that has its limit then."""
     path = f"{directory}/{'x' * 120}"
-    with pytest.raises(OSError, match="a socket's path may have 107 bytes, this has"):
+    with pytest.raises(OSError, match="a socket's path may have 107 bytes, this has") as caught:
         Server(path, Echo)
+    assert caught.value.filename == path
+    assert os.listdir(directory) == []
 
 
 def test_interrupt_while_it_is_bound_leaves_nothing_open(directory, monkeypatch):
@@ -218,7 +228,7 @@ def test_directory_that_is_not_there(directory):
     with pytest.raises(FileNotFoundError) as caught:
         Server(f"{directory}/nowhere/s", Echo)
     assert str(caught.value) == (
-        f"[Errno 2] no socket can be made here: No such file or directory: '{directory}/nowhere/s'"
+        f"[Errno 2] no socket can be made here: No such file or directory: '{directory}/nowhere'"
     )
     assert len(os.listdir("/proc/self/fd")) == before
 
@@ -267,6 +277,7 @@ def test_stats_and_repr(server, peer):
         "clients": 1,
         "accepted": 1,
         "refused": 0,
+        "untrusted": 0,
         "evicted": 0,
         "turns": 2,
         "faults": 1,
@@ -285,8 +296,6 @@ def test_two_servers_in_one_program(make_server):
 
 
 def test_descriptor_above_1023_is_served(directory):
-    import resource
-
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     if hard < 1300:
         pytest.fail("the hard limit of descriptors is below 1,300: raise it (ulimit -Hn)")
@@ -303,33 +312,79 @@ def test_descriptor_above_1023_is_served(directory):
         resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
 
 
-def test_process_out_of_descriptors_is_no_busy_loop(make_server, connect):
-    """RLIMIT_NOFILE is reached: nobody is accepted, nothing spins, then the client is served."""
-    import resource
+@contextmanager
+def no_descriptor_left():
+    """RLIMIT_NOFILE is what is open now."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    lowest_free = os.open(os.devnull, os.O_RDONLY)
+    os.close(lowest_free)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (lowest_free, hard))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
 
+
+def test_hazard_23_client_that_comes_when_no_descriptor_is_left_is_told(make_server, connect):
+    """The reserve takes it in. Nothing spins, nothing waits, and the other client is served."""
+    server = make_server()
+    first = connect(server)
+    first.call(1, "Echo", value=1)
+    assert answers(server, first, 1) == [[1, 0, 1]]
+    late = [connect(server) for _ in range(5)]
+    for peer in late:
+        peer.call(2, "Echo", value=2)
+    with no_descriptor_left():
+        host = Host()
+        settle(server, host)
+        assert host.log == []
+        assert server.next_deadline() is None, "no pause was needed"
+        for peer in late:
+            [[call_id, kind, error]] = peer.received()
+            assert (call_id, kind, error["code"]) == (None, 1, "busy")
+            assert error["message"] == "the server has no descriptor left; try again later"
+            assert peer.ended
+        first.call(3, "Echo", value=3)
+        assert answers(server, first, 1) == [[3, 0, 3]]
+        assert not readable(server)
+    assert server.stats()["refused"] == 5
+    later = connect(server)
+    later.call(4, "Echo", value=4)
+    assert answers(server, later, 1) == [[4, 0, 4]]
+
+
+def test_hazard_23_reserve_that_another_thread_takes(make_server, connect, monkeypatch):
+    """Nobody is accepted, nothing spins; when a client leaves, the one that waits is served."""
     server = make_server(accept_pause_seconds=30.0)
     first = connect(server)
     first.call(1, "Echo", value=1)
     assert answers(server, first, 1) == [[1, 0, 1]]
     late = connect(server)
     late.call(2, "Echo", value=2)
-    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    lowest_free = os.open(os.devnull, os.O_RDONLY)
-    os.close(lowest_free)
-    try:
-        resource.setrlimit(resource.RLIMIT_NOFILE, (lowest_free, hard))
+    stolen = []
+    acceptor = server._round._acceptor
+
+    class Watched:
+        """The reserve, and a thief who is waiting for it."""
+
+        def close(self):
+            spare.close()
+            stolen.append(os.open(os.devnull, os.O_RDONLY))
+
+    spare, acceptor._spare = acceptor._spare, Watched()
+    with no_descriptor_left():
         server.poll(Host())
         assert not server.pending
         assert server.stats()["clients"] == 1
         assert server.next_deadline() is not None
         assert server.poll(Host()) == 0
-    finally:
-        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
     assert not readable(server)
     assert late.received() == []
     first.close()  # a descriptor is free again: the pause ends
     assert answers(server, late, 1) == [[2, 0, 2]]
     assert server.next_deadline() is None
+    assert acceptor._spare is not None, "there is a reserve again"
+    os.close(stolen[0])
 
 
 def test_connection_that_can_not_be_watched_is_closed(server, connect, monkeypatch, caplog):

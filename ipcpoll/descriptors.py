@@ -1,0 +1,38 @@
+"""Descriptors that stay clear of standard input, output and error.
+
+The kernel gives the lowest free number. In a program whose standard input is closed, a socket
+would become descriptor 0, and the next `input`, `print` or child program would talk to a client.
+So each long-lived descriptor of ipcpoll is moved above 2, as systemd and OpenSSH do.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import socket
+from typing import Final
+
+_LOWEST: Final = 3
+
+
+def above_stdio(fd: int) -> int:
+    """Return `fd`, or a copy of it above 2; the original is closed then. Close-on-exec."""
+    if fd >= _LOWEST:
+        return fd
+    try:
+        return fcntl.fcntl(fd, fcntl.F_DUPFD_CLOEXEC, _LOWEST)
+    finally:
+        os.close(fd)
+
+
+def socket_above_stdio(sock: socket.socket) -> socket.socket:
+    """Return `sock`, or the same socket on a descriptor above 2."""
+    if sock.fileno() >= _LOWEST:
+        return sock
+    return socket.socket(sock.family, sock.type, sock.proto, fileno=above_stdio(sock.detach()))
+
+
+def unix_socket() -> socket.socket:
+    """Return a new non-blocking stream socket, close-on-exec, above 2."""
+    sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_NONBLOCK)
+    return socket_above_stdio(sock)

@@ -1,0 +1,119 @@
+"""Why there is no answer: the client's exceptions, each with one sentence for an operator.
+
+A sentence says who (the pid), what happened within how many seconds, what became of the call, and
+at the end where (the path). What is said is known: from the kernel, from the lock file beside the
+socket, from proc(5). A pid that can't be known is called unknown.
+"""
+
+from __future__ import annotations
+
+import os
+import stat
+from collections.abc import Callable
+
+from . import lockfile
+from .errors import (
+    CommandError,
+    NotAnswered,
+    NotPolled,
+    NotRunning,
+    PeerGone,
+    StaleSocket,
+    UntrustedPeer,
+    error_from_wire,
+)
+from .peer import Credentials, is_stopped, named
+
+
+def nothing_there(path: str) -> NotRunning:
+    """Return the error for a path at which nothing stands."""
+    return NotRunning(f"the program does not run: there is no socket at {path}")
+
+
+def nobody_listens(path: str) -> NotRunning:
+    """Return the error for a refused connection: a dead socket, or no socket at all."""
+    try:
+        is_socket = stat.S_ISSOCK(os.stat(path).st_mode)
+    except OSError:
+        return nothing_there(path)  # it was removed just now
+    if not is_socket:
+        return NotRunning(f"the program does not run: this is no socket: {path}")
+    ended = named(lockfile.owner(path))
+    return StaleSocket(f"{ended} has ended and left its socket behind: nobody listens at {path}")
+
+
+def other_user(path: str, who: Credentials) -> UntrustedPeer:
+    """Return the error for a server that runs under another uid."""
+    return UntrustedPeer(
+        f"{named(who.pid)} belongs to user {who.uid}, this process to user {os.geteuid()}; "
+        f"nothing was sent ({path})"
+    )
+
+
+def not_allowed(path: str) -> UntrustedPeer:
+    """Return the error for a socket that this user may not connect to."""
+    return UntrustedPeer(
+        f"the socket, or its directory, belongs to another user and is closed to user "
+        f"{os.geteuid()}; nothing was sent ({path})"
+    )
+
+
+def backlog_full(path: str, seconds: float) -> NotPolled:
+    """Return the error for a server that took in no connection."""
+    who = _alive(lockfile.owner(path))
+    return NotPolled(
+        f"{who} and has taken in no connection within {seconds:g} s, its backlog is full; "
+        f"nothing was sent ({path})"
+    )
+
+
+def no_room(path: str, who: Credentials, name: str, seconds: float, sent: str) -> NotPolled:
+    """Return the error for a frame that the server made no room for, wholly or in part."""
+    return NotPolled(
+        f"{_alive(who.pid)} and has made no room for {name} within {seconds:g} s; {sent} ({path})"
+    )
+
+
+def not_read(path: str, who: Credentials, name: str, seconds: float) -> NotPolled:
+    """Return the error for a call that is known to be unread."""
+    return NotPolled(
+        f"{_alive(who.pid)} and has not read {name} within {seconds:g} s; "
+        f"the call was cancelled ({path})"
+    )
+
+
+def not_answered(path: str, who: Credentials, name: str, seconds: float) -> NotAnswered:
+    """Return the error for a call that was read, or may have been."""
+    return NotAnswered(
+        f"{_alive(who.pid)} and has not answered {name} within {seconds:g} s; "
+        f"it may still run it ({path})"
+    )
+
+
+def gone(path: str, who: Credentials, *, unread: bool) -> PeerGone:
+    """Return the error for a connection that ended before the answer. `unread`: that is known."""
+    if unread:
+        words = "without reading the call; it was not run"
+    else:
+        words = "before the answer; the call may have run"
+    return PeerGone(f"{named(who.pid)} closed the connection or ended {words} ({path})", unread)
+
+
+def told_to_all(path: str, who: Credentials, error: CommandError) -> Callable[[], CommandError]:
+    """Return a maker of what a server told all its calls at once: that it is full, or closes.
+
+    A maker, because one exception raised twice would mix its tracebacks.
+    """
+    message = f"{error.message} ({named(who.pid)}, {path})"
+    return lambda: error_from_wire(error.code, message, error.data)
+
+
+def no_answer(path: str, who: Credentials, fault: str) -> PeerGone:
+    """Return the error for a server that sent what can't be read."""
+    return PeerGone(f"{named(who.pid)} sent what is no answer: {fault} ({path})")
+
+
+def _alive(pid: int | None) -> str:
+    if pid and is_stopped(pid):
+        return f"{named(pid)} is stopped (by a signal or a debugger)"
+    return f"{named(pid)} is alive"
