@@ -91,10 +91,7 @@ def has_unread(sock: socket.socket) -> bool | None:
     """
     if sys.platform != "linux":
         return None
-    try:
-        unread = fcntl.ioctl(sock.fileno(), termios.TIOCOUTQ, bytes(4))
-    except OSError:
-        return None
+    unread = fcntl.ioctl(sock.fileno(), termios.TIOCOUTQ, bytes(4))
     return int.from_bytes(unread, sys.byteorder) > 0
 
 

@@ -1,0 +1,448 @@
+"""Why there is no answer: each exception of the client provoked for real, its sentence compared.
+
+The server is a real process of its own, which is killed, stopped, never polled, full, busy, closed,
+or another user's.
+"""
+
+from __future__ import annotations
+
+import itertools
+import os
+import signal
+import socket
+import subprocess
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from dataclasses import dataclass
+
+import pytest
+from harness import PATIENCE, Do, Echo, Host, Peer, Take, readable, run_python, wait_until
+
+from ipcpoll import (
+    Busy,
+    Client,
+    NotAnswered,
+    NotPolled,
+    NotRunning,
+    PeerGone,
+    Server,
+    ShuttingDown,
+    StaleSocket,
+    UntrustedPeer,
+    peer,
+    reasons,
+    send,
+)
+from ipcpoll.peer import Credentials
+
+NOBODY = 65534
+as_root = pytest.mark.skipif(os.geteuid() != 0, reason="needs root to become another user")
+
+PREAMBLE = """
+import os, signal, socket, sys, time
+from harness import *
+from ipcpoll import *
+path = sys.argv[1]
+def serve(server, host, done=lambda: False):
+    while not done():
+        if readable(server, 0.05):
+            server.poll(host)
+"""
+
+
+@pytest.fixture
+def path(directory: str) -> str:
+    return f"{directory}/s"
+
+
+@pytest.fixture
+def program(path: str) -> Iterator[Callable[[str], subprocess.Popen[str]]]:
+    """Start a process that runs some lines and prints `ready`; it is killed at the end."""
+    with ExitStack() as stack:
+
+        def start(source: str) -> subprocess.Popen[str]:
+            process = run_python(PREAMBLE + source, path)
+            stack.callback(process.communicate)
+            stack.callback(process.kill)
+            assert process.stdout is not None
+            line = process.stdout.readline()
+            assert line == "ready\n", line + process.stderr.read()
+            return process
+
+        yield start
+
+
+SERVED = """
+server = Server(path, COMMANDS)
+print("ready")
+serve(server, Host(do=lambda: os.kill(os.getpid(), int(os.environ.get("WITH", "9")))))
+"""
+NEVER_POLLED = """
+server = Server(path, COMMANDS)
+print("ready")
+signal.pause()
+"""
+
+
+def end(process: subprocess.Popen[str]) -> None:
+    process.kill()
+    process.wait()
+
+
+def test_nothing_there(path):
+    with pytest.raises(NotRunning) as caught:
+        send(Echo(1), path)
+    assert type(caught.value) is NotRunning
+    assert str(caught.value) == f"the program does not run: there is no socket at {path}"
+
+
+def test_killed_before_the_call(program, path):
+    """The lock file still tells whose socket it was."""
+    process = program(SERVED)
+    end(process)
+    with pytest.raises(StaleSocket) as caught:
+        send(Echo(1), path)
+    assert str(caught.value) == (
+        f"pid {process.pid} has ended and left its socket behind: nobody listens at {path}"
+    )
+
+
+def test_killed_in_the_command(program, path):
+    process = program(SERVED)
+    with Client(path, timeout=PATIENCE) as client:
+        assert client.call(Echo(1)) == 1
+        with pytest.raises(PeerGone) as caught:
+            client.call(Do())
+    assert str(caught.value) == (
+        f"pid {process.pid} closed the connection or ended before the answer; "
+        f"the call may have run ({path})"
+    )
+    assert not caught.value.unread
+
+
+@pytest.mark.parametrize("accepted", [True, False])
+def test_killed_before_it_read_the_call(program, path, accepted):
+    """The kernel says so: the connection is reset, and not just ended."""
+    process = program(SERVED if accepted else NEVER_POLLED)
+    with Client(path, timeout=PATIENCE) as client:
+        if accepted:
+            assert client.call(Echo(1)) == 1
+            os.kill(process.pid, signal.SIGSTOP)
+            wait_until(lambda: peer.is_stopped(process.pid))
+
+        def kill_when_the_call_waits():
+            wait_until(lambda: client._channel and peer.has_unread(client._channel._socket))
+            process.kill()
+
+        killer = threading.Thread(target=kill_when_the_call_waits)
+        killer.start()
+        with pytest.raises(PeerGone) as caught:
+            client.call(Echo(2))
+        killer.join()
+    assert str(caught.value) == (
+        f"pid {process.pid} closed the connection or ended without reading the call; "
+        f"it was not run ({path})"
+    )
+    assert caught.value.unread
+
+
+def test_stopped(program, path):
+    """Ctrl-Z, kill -STOP or a debugger."""
+    process = program(SERVED)
+    with Client(path, timeout=0.05) as client:
+        assert client.call(Echo(1), timeout=PATIENCE) == 1
+        os.kill(process.pid, signal.SIGSTOP)
+        wait_until(lambda: peer.is_stopped(process.pid))
+        with pytest.raises(NotPolled) as caught:
+            client.call(Echo(2))
+        assert str(caught.value) == (
+            f"pid {process.pid} is stopped (by a signal or a debugger) and has not read Echo "
+            f"within 0.05 s; the call was cancelled ({path})"
+        )
+        os.kill(process.pid, signal.SIGCONT)
+        assert client.call(Echo(3), timeout=PATIENCE) == 3
+
+
+def test_stopped_in_the_command(program, path, monkeypatch):
+    monkeypatch.setenv("WITH", str(int(signal.SIGSTOP)))
+    process = program(SERVED)
+    with Client(path, timeout=PATIENCE) as client:
+        assert client.call(Echo(1)) == 1
+        # It must have been read before the time is over, however slow the machine is.
+        channel = client._channel
+        call_id = channel.new_id()
+        channel.post(call_id, b"\x83\x02\x62Do\xa0")
+        channel.send()
+        wait_until(lambda: peer.is_stopped(process.pid))
+        error = channel.overdue(call_id, "Do", 0.05)
+    assert type(error) is NotAnswered
+    assert str(error) == (
+        f"pid {process.pid} is stopped (by a signal or a debugger) and has not answered Do "
+        f"within 0.05 s; it may still run it ({path})"
+    )
+
+
+def test_never_polled(program, path):
+    process = program(NEVER_POLLED)
+    with pytest.raises(NotPolled) as caught:
+        send(Echo(1), path, timeout=0.05)
+    assert str(caught.value) == (
+        f"pid {process.pid} is alive and has not read Echo within 0.05 s; "
+        f"the call was cancelled ({path})"
+    )
+
+
+BUSY = """
+server = Server(path, COMMANDS)
+print("ready")
+serve(server, Host(do=lambda: (print("in the command", flush=True), signal.pause())))
+"""
+
+
+def test_busy_with_the_call_itself(program, path):
+    process = program(BUSY)
+    with Client(path, timeout=PATIENCE) as client:
+        assert client.call(Echo(1)) == 1
+        with Peer(path) as other:
+            other.call(1, "Do")
+            assert process.stdout.readline() == "in the command\n"
+            # Another client's call is not read meanwhile …
+            with pytest.raises(NotPolled) as caught:
+                client.call(Echo(2), timeout=0.05)
+            assert str(caught.value) == (
+                f"pid {process.pid} is alive and has not read Echo within 0.05 s; "
+                f"the call was cancelled ({path})"
+            )
+            # … nor is the next one, and that is known although an earlier one is in flight.
+            with pytest.raises(NotPolled):
+                client.call(Echo(3), timeout=0.05)
+    end(process)
+    process = program(BUSY)
+    with Client(path, timeout=PATIENCE) as client:
+        assert client.call(Echo(1)) == 1
+        with pytest.raises(NotAnswered) as answered:
+            client.call(Do(), timeout=1.0)
+    assert str(answered.value) == (
+        f"pid {process.pid} is alive and has not answered Do within 1 s; it may still run it "
+        f"({path})"
+    )
+
+
+def test_full(program, path):
+    process = program(SERVED.replace("COMMANDS)", "COMMANDS, limits=Limits(max_clients=1))"))
+    with Client(path, timeout=PATIENCE) as first:
+        assert first.call(Echo(1)) == 1
+        with pytest.raises(Busy) as caught:
+            send(Echo(2), path, timeout=PATIENCE)
+    assert caught.value.message == (
+        f"the server has 1 clients, which is its limit; try again later (pid {process.pid}, {path})"
+    )
+
+
+def test_closing(program, path):
+    """It closes while the call waits in its backlog, not even accepted."""
+    process = program(
+        """
+server = Server(path, COMMANDS)
+print("ready")
+wait_until(lambda: readable(server))
+server.close()
+"""
+    )
+    with pytest.raises(ShuttingDown) as caught:
+        send(Echo(2), path, timeout=PATIENCE)
+    assert caught.value.message == (
+        f"the server closed before the call had its turn (pid {process.pid}, {path})"
+    )
+
+
+def test_full_backlog(program, path):
+    process = program(
+        NEVER_POLLED.replace("COMMANDS)", "COMMANDS, limits=Limits(backlog=1))"),
+    )
+    with ExitStack() as stack:
+        refused = 0
+        while not refused:
+            sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_NONBLOCK)
+            refused = stack.enter_context(sock).connect_ex(path)
+        with pytest.raises(NotPolled) as caught:
+            send(Echo(1), path, timeout=0.05)
+    assert str(caught.value) == (
+        f"pid {process.pid} is alive and has taken in no connection within 0.05 s, "
+        f"its backlog is full; nothing was sent ({path})"
+    )
+
+
+def test_no_room(program, path):
+    process = program(NEVER_POLLED)
+    with Client(path, timeout=0.05) as client:
+        with pytest.raises(NotPolled) as caught:
+            list(map(client.notify, itertools.repeat(Take(bytes(100_000)))))
+        assert str(caught.value) == (
+            f"pid {process.pid} is alive and has made no room for Take within 0.05 s; "
+            f"a part of it was sent ({path})"
+        )
+        with pytest.raises(NotPolled) as caught:
+            client.call(Echo(1))
+        assert str(caught.value) == (
+            f"pid {process.pid} is alive and has made no room for Echo within 0.05 s; "
+            f"it was not sent ({path})"
+        )
+
+
+def test_call_of_which_a_part_was_sent_was_not_read(program, path):
+    process = program(NEVER_POLLED)
+    with Client(path, timeout=PATIENCE) as client:
+        with pytest.raises(NotPolled) as caught:  # a socket takes less than that
+            client.call(Take(bytes(250_000)), timeout=0.05)
+        assert client._channel._out[0].begun
+    assert str(caught.value) == (
+        f"pid {process.pid} is alive and has not read Take within 0.05 s; "
+        f"the call was cancelled ({path})"
+    )
+
+
+@as_root
+def test_hazard_17_server_of_another_user(program, path, directory):
+    """It is found out before a byte is sent."""
+    os.chmod(directory, 0o777)
+    process = program(
+        f"""
+os.setgid({NOBODY})
+os.setuid({NOBODY})
+listener = socket.socket(socket.AF_UNIX)
+listener.bind(path)
+os.chmod(path, 0o777)
+listener.listen()
+print("ready")
+connection, _ = listener.accept()
+print("received", connection.recv(100), flush=True)
+"""
+    )
+    with pytest.raises(UntrustedPeer) as caught:
+        send(Echo(1), path, timeout=PATIENCE)
+    assert str(caught.value) == (
+        f"pid {process.pid} belongs to user {NOBODY}, this process to user 0; "
+        f"nothing was sent ({path})"
+    )
+    assert process.stdout.readline() == "received b''\n"
+
+
+@as_root
+def test_socket_that_is_closed_to_this_user(path, directory):
+    os.chmod(directory, 0o755)
+    with Server(path, [Echo]):
+        client = run_python(
+            PREAMBLE
+            + f"os.setgid({NOBODY}); os.setuid({NOBODY})\n"
+            + "try: send(Echo(1), path)\n"
+            + "except UntrustedPeer as error: print(error)\n",
+            path,
+        )
+        out, err = client.communicate(timeout=PATIENCE)
+    assert out == (
+        f"the socket, or its directory, belongs to another user and is closed to user {NOBODY}; "
+        f"nothing was sent ({path})\n"
+    ), err
+
+
+@as_root
+def test_hazard_27_client_of_another_user(path, directory, caplog):
+    """Wrong modes let it connect. It is told nothing."""
+    os.chmod(directory, 0o755)
+    with Server(path, [Echo]) as server:
+        os.chmod(path, 0o777)
+        client = run_python(
+            PREAMBLE
+            + f"os.setgid({NOBODY}); os.setuid({NOBODY})\n"
+            + "with socket.socket(socket.AF_UNIX) as sock:\n"
+            + "    sock.connect(path)\n"
+            + "    try:\n"
+            + "        sock.sendall(call(1, 'Echo', value=5))\n"
+            + "        print(sock.recv(100))\n"
+            + "    except (BrokenPipeError, ConnectionResetError):\n"
+            + "        print(b'')\n",
+            path,
+        )
+        host = Host()
+        while client.poll() is None:
+            if readable(server, 0.02):
+                server.poll(host)
+        assert client.communicate()[0] == "b''\n"
+        assert host.log == []
+        assert server.stats()["untrusted"] == 1
+        assert server.stats()["clients"] == 0
+        assert f"a connection of user {NOBODY} was closed" in caplog.text
+
+
+# ---------------------------------------------------------------------------------------------
+# What the sentences are made of
+
+
+def test_process_that_can_not_be_named():
+    nobody = Credentials(0, 0, 0)
+    assert str(reasons.not_read("/s", nobody, "Add", 5.0)) == (
+        "the program (pid unknown) is alive and has not read Add within 5 s; "
+        "the call was cancelled (/s)"
+    )
+    assert not peer.is_stopped(0)
+
+
+def test_name_of_a_process_may_hold_anything(monkeypatch, tmp_path):
+    stat = tmp_path / "stat"
+    opened = open
+
+    def from_here(file, *arguments):
+        return opened(stat if str(file).startswith("/proc/") else file, *arguments)
+
+    monkeypatch.setattr("builtins.open", from_here)
+    for state, stopped in [(b"T", True), (b"t", True), (b"S", False), (b"R", False)]:
+        stat.write_bytes(b"42 (a) T (b) " + state + b" 1 42")
+        assert peer.is_stopped(42) is stopped
+
+
+@dataclass
+class Option:
+    """A socket that answers getsockopt as another system would."""
+
+    data: bytes
+    pid: int | None
+
+    def getsockopt(self, level, option, size=None):
+        assert level == 0
+        if size is None:
+            assert option == 2
+            if self.pid is None:
+                raise OSError(42, "Protocol not available")
+            return self.pid
+        return self.data
+
+
+@pytest.mark.parametrize(("pid", "shown"), [(4711, 4711), (None, 0)], ids=["macOS", "FreeBSD"])
+def test_credentials_where_there_is_no_so_peercred(monkeypatch, pid, shown):
+    """The structure as the manuals give it; never run on such a system."""
+    monkeypatch.setattr(peer, "_SO_PEERCRED", None)
+    groups = b"".join(group.to_bytes(4, "little") for group in [20, 12, *[0] * 14])
+    data = bytes(4) + (501).to_bytes(4, "little") + b"\x02\x00\x00\x00" + groups
+    assert peer.credentials(Option(data, pid)) == Credentials(shown, 501, 20)
+
+
+def test_unread_is_not_known_everywhere(monkeypatch):
+    one, two = socket.socketpair()
+    with one, two:
+        one.send(b"abc")
+        monkeypatch.setattr("sys.platform", "darwin")
+        assert peer.has_unread(one) is None
+
+
+def test_unread_to_the_last_byte():
+    one, two = socket.socketpair()
+    with one, two:
+        assert peer.has_unread(one) is False
+        one.send(b"abc")
+        assert peer.has_unread(one) is True
+        two.recv(2)
+        assert peer.has_unread(one) is True
+        two.recv(1)
+        assert peer.has_unread(one) is False
