@@ -27,6 +27,7 @@ from .limits import Limits
 from .peer import Credentials, caller
 from .pollable import Pollable
 from .server import Server
+from .single_instance import serve_or_send
 
 __all__ = [
     "AlreadyRunning",
@@ -56,4 +57,5 @@ __all__ = [
     "caller",
     "runtime_path",
     "send",
+    "serve_or_send",
 ]

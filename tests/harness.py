@@ -242,7 +242,7 @@ def settle(server: Server[Any], ctx: Any = None) -> None:
 # Real processes
 
 
-def run_python(source: str, *arguments: str) -> subprocess.Popen[str]:
+def run_python(source: str, *arguments: str, **options: Any) -> subprocess.Popen[str]:
     """Start a Python process that runs `source`; it can import ipcpoll and this module."""
     paths = [str(ROOT), str(ROOT / "tests")]
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(paths), "PYTHONUNBUFFERED": "1"}
@@ -252,6 +252,7 @@ def run_python(source: str, *arguments: str) -> subprocess.Popen[str]:
         stderr=subprocess.PIPE,
         text=True,
         env=environment,
+        **options,
     )
 
 

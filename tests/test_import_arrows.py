@@ -54,7 +54,8 @@ ALLOWED: dict[str, set[str]] = {
     **PURE,
     **{part: {*PURE, *PARTS} - {part} for part in PARTS},
     **{end: {*PURE, *PARTS} for end in ENDS},
-    "__init__": {*PURE, *PARTS, *ENDS},
+    "single_instance": {*PURE, *PARTS, *ENDS},
+    "__init__": {*PURE, *PARTS, *ENDS, "single_instance"},
 }
 
 # What a module without I/O never imports.

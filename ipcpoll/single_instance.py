@@ -1,0 +1,133 @@
+"""One program of a kind: become the server, or hand the command to the one that runs.
+
+"Open this file in the window that is already there." Looking for a running program and then
+starting is a race: two that start together both find nobody. Here the address decides, which only
+one process can have (see `lockfile`); whoever does not get it sends.
+
+What is promised: the command is handed over at most once. It is tried again only where it is known
+that it was not run: nobody listened, the server closed before its turn, or ended without reading
+it.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+import types
+from collections.abc import AsyncIterator, Awaitable, Generator, Iterable, Iterator
+from os import PathLike
+from typing import TYPE_CHECKING, Any, Final, TypeAlias, TypeVar, overload
+
+from .channel import WaitTime
+from .client import send
+from .command import Command
+from .errors import AlreadyRunning, NotRunning, PeerGone, ShuttingDown
+from .limits import DEFAULT_LIMITS, Limits
+from .server import Server
+
+if TYPE_CHECKING:
+    from concurrent.futures import Future
+
+C = TypeVar("C")
+R = TypeVar("R")
+Commands: TypeAlias = "type[Command[C, Any]] | Iterable[type[Command[C, Any]]] | types.UnionType"
+Either: TypeAlias = "tuple[Server[C], None] | tuple[None, R]"
+
+_FIRST_RETRY: Final = 0.001
+_LONGEST_RETRY: Final = 0.050
+
+
+@overload
+def serve_or_send(  # type: ignore[overload-overlap]  # a generator is an iterator; the first wins
+    address: str | PathLike[str],
+    commands: Commands[C],
+    command: Command[C, Generator[Any, Any, R]],
+    *,
+    timeout: float | None = ...,
+    limits: Limits = ...,
+) -> Either[C, R]: ...
+@overload
+def serve_or_send(
+    address: str | PathLike[str],
+    commands: Commands[C],
+    command: Command[C, Iterator[Any] | AsyncIterator[Any]],
+    *,
+    timeout: float | None = ...,
+    limits: Limits = ...,
+) -> Either[C, None]: ...
+@overload
+def serve_or_send(
+    address: str | PathLike[str],
+    commands: Commands[C],
+    command: Command[C, Awaitable[R]],
+    *,
+    timeout: float | None = ...,
+    limits: Limits = ...,
+) -> Either[C, R]: ...
+@overload
+def serve_or_send(
+    address: str | PathLike[str],
+    commands: Commands[C],
+    command: Command[C, Future[R]],
+    *,
+    timeout: float | None = ...,
+    limits: Limits = ...,
+) -> Either[C, R]: ...
+@overload
+def serve_or_send(
+    address: str | PathLike[str],
+    commands: Commands[C],
+    command: Command[C, R],
+    *,
+    timeout: float | None = ...,
+    limits: Limits = ...,
+) -> Either[C, R]: ...
+def serve_or_send(
+    address: str | PathLike[str],
+    commands: Commands[Any],
+    command: Command[Any, Any],
+    *,
+    timeout: float | None = 5.0,
+    limits: Limits = DEFAULT_LIMITS,
+) -> Either[Any, Any]:
+    """Return ``(server, None)``, or ``(None, answer)`` of the server that runs already.
+
+    With a server the program is the first: `command` was not run, and it does for itself what the
+    command asks. With None another process has run it, and this one can end::
+
+        server, answer = serve_or_send("viewer", Open | Quit, Open(path))
+        if server is None:
+            print(answer)
+        else:
+            with server:
+                Open(path).process(window)
+                ...
+
+    `address`, `commands` and `limits` are as for `Server`. Blocks at most `timeout` seconds (None:
+    no limit), and does not block when this process becomes the server. Raises what `Server` raises
+    except AlreadyRunning, and what `send` raises: CommandError, NotPolled, NotAnswered,
+    UntrustedPeer, PeerGone (the command may have run). AlreadyRunning means here that somebody has
+    had the lock for all that time and serves nobody.
+    """
+    wait = WaitTime(timeout)
+    pause = _FIRST_RETRY
+    while True:
+        try:
+            return Server(address, commands, limits=limits), None
+        except AlreadyRunning as error:
+            taken = error
+        left = None if timeout is None else max(0.0, wait.deadline - time.monotonic())
+        try:
+            return None, send(command, address, timeout=left)
+        except (NotRunning, ShuttingDown) as error:  # it starts or ends just now
+            reason: Exception = error
+        except PeerGone as error:
+            if not error.unread:
+                raise
+            reason = error
+        now = time.monotonic()
+        if now >= wait.deadline:
+            raise taken from reason
+        jitter = 0.5 + os.urandom(1)[0] / 512
+        time.sleep(min(pause * jitter, wait.deadline - now))
+        pause = min(2 * pause, _LONGEST_RETRY)
