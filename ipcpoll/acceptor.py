@@ -24,6 +24,9 @@ from .log import Log
 from .poller import READ, Poller
 from .wakeup import Deadline, Deadlines
 
+_FEW: Final = 8
+"""Connections that are taken in however little time a poll has."""
+
 _NO_DESCRIPTOR: Final = frozenset({errno.EMFILE, errno.ENFILE})
 
 
@@ -52,27 +55,28 @@ class Acceptor:
         """Whether the last `accept` left connections in the backlog, as far as it knows."""
         poller.register(self.fd, READ)
 
-    def accept(self) -> Iterator[tuple[socket.socket, bool]]:
-        """Give the connections that wait, at most ``max_accepts``, and whether there is room.
+    def accept(self, deadline: float) -> Iterator[tuple[socket.socket, bool]]:
+        """Give the connections that wait, and whether there is room for each.
 
-        One for which there is none is to be told so and closed before the next is asked for. Never
-        blocks, never raises.
+        At most ``max_accepts``, and few when it is later than `deadline`. One for which there is no
+        room is to be told so and closed before the next is asked for. Never blocks, never raises.
         """
         self.more = False
         if self._pause is not None:
             return
-        for _ in range(self._limits.max_accepts):
+        for count in range(self._limits.max_accepts):
+            if count >= _FEW and self._clock() >= deadline:
+                break
+            if self._spare is None:
+                self._spare = _open_spare()
             try:
                 sock, room = self._next()
             except OSError as error:
                 self._begin_pause(error)
                 return
-            if sock is not None:
-                yield sock, room
-            if self._spare is None:
-                self._spare = _open_spare()
             if sock is None:
                 return
+            yield sock, room
         self.more = True
 
     def _next(self) -> tuple[socket.socket | None, bool]:

@@ -114,7 +114,7 @@ class Round:
             if self._depth > self._limits.max_nested_polls:
                 self._quiet(events)
                 return 0
-            self._take_in(events)
+            self._take_in(events, began + seconds)
             if max_commands == 0:
                 self._only_read()
                 return 0
@@ -159,11 +159,11 @@ class Round:
     # -----------------------------------------------------------------------------------------
     # 1. Take in
 
-    def _take_in(self, events: list[tuple[int, int]]) -> None:
+    def _take_in(self, events: list[tuple[int, int]], deadline: float) -> None:
         """Let everything that is ready join the row."""
         accept = self._sort(events) or self._acceptor.more
         if accept:
-            for sock, room in self._acceptor.accept():
+            for sock, room in self._acceptor.accept(deadline):
                 if room:
                     self._welcome(sock)
                 else:

@@ -219,10 +219,10 @@ def _unread_bytes_of_first(server):
     acceptor = server._round._acceptor
     accept = acceptor.accept
 
-    def once():
+    def once(deadline):
         acceptor.accept = accept
         yield sock, True
-        yield from accept()
+        yield from accept(deadline)
 
     acceptor.accept = once
     acceptor.more = True
