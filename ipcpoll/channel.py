@@ -142,6 +142,7 @@ class Channel:
         self._replies: dict[int, Reply] = {}
         self._awaited: set[int] = set()
         self._last: int | None = None  # the call whose bytes were sent last; None: no call's
+        self._unread = False  # the server has gone, and had not read the calls that waited
         self._left_unread: set[int] = set()  # given up, and known to be unread then
         self._end: Callable[[], Exception] | None = None  # makes what later calls raise
         self._poll = select.poll()
@@ -186,7 +187,8 @@ class Channel:
             return
         except OSError:  # EPIPE, ECONNRESET
             waiting = {frame.call_id for frame in out}
-            self.untouched = not out[0].begun and self._awaited <= waiting
+            self._unread = self._awaited <= waiting
+            self.untouched = self._unread and not out[0].begun
             self._read_to_the_end()
             return
         while sent:
@@ -295,14 +297,15 @@ class Channel:
 
     def _receive(self) -> bool:
         """Read once; return whether there may be more."""
-        unread = False
         try:
             data = self._socket.recv(self._read_size)
         except (BlockingIOError, InterruptedError):
             return False
-        except OSError:  # ECONNRESET: it closed and left our bytes unread, the last ones at least
+        except ConnectionResetError:  # it closed and left bytes of ours unread, the last at least
             data = b""
-            unread = self._protocol.calls.keys() == {self._last}
+            self._unread = self._unread or self._protocol.calls.keys() == {self._last}
+        except OSError:
+            data = b""
         self._protocol.receive(data)
         try:
             while (response := self._protocol.next_response()) is not None:
@@ -312,14 +315,17 @@ class Channel:
             self._finish(lambda: reasons.no_answer(self.path, self.server, fault))
             return False
         if not data:
-            self._finish(lambda: reasons.gone(self.path, self.server, unread=unread))
+            self._finish(self._gone)
         return bool(data)
 
     def _read_to_the_end(self) -> None:
         """After a failed send: take in the answers that came before the end."""
         while self._end is None and self._receive():
             pass
-        self._finish(lambda: reasons.gone(self.path, self.server, unread=False))
+        self._finish(self._gone)
+
+    def _gone(self) -> PeerGone:
+        return reasons.gone(self.path, self.server, unread=self._unread)
 
     def _dispatch(self, response: Answer | Failure | Piece) -> None:
         if isinstance(response, Piece):

@@ -233,7 +233,7 @@ class Connection:
         if sent == len(data):
             del out[0]
         elif sent:
-            out[0] = memoryview(data)[sent:]
+            out[0] = _rest_of(data, sent)
         self.watch()
 
     def close(self) -> None:
@@ -253,3 +253,10 @@ class Connection:
     def _forget_output(self) -> None:
         self._out.clear()
         self.unsent = self.answers_waiting = 0
+
+
+def _rest_of(data: bytes | memoryview, sent: int) -> bytes | memoryview:
+    """Return what is left, without keeping more than twice as much in memory for it."""
+    rest = memoryview(data)[sent:]
+    with memoryview(rest.obj) as whole:
+        return bytes(rest) if 2 * len(rest) < len(whole) else rest

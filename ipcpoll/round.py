@@ -205,6 +205,8 @@ class Round:
     def _only_read(self) -> None:
         """Take in what came, and run nothing."""
         for connection in list(self._row):
+            if connection.closed:  # an earlier one made room
+                continue
             self._touched = connection
             del self._row[connection]
             if connection.readable and connection.can_read:
@@ -257,14 +259,10 @@ class Round:
 
     def _rest(self, connection: Connection) -> None:
         """After something was done for a connection: back into the row, or wait, or end."""
-        held = connection.held
-        if held != connection.accounted:
-            self._held += held - connection.accounted
-            connection.accounted = held
-            if self._held > self._limits.max_buffered:
-                self._make_room()
-                if connection.closed:
-                    return
+        if connection.held != connection.accounted:
+            self._account(connection)
+            if connection.closed:
+                return
         if connection.has_work:
             self._row[connection] = None  # at the end; one that is in keeps its place
         elif connection.is_over:
@@ -344,6 +342,8 @@ class Round:
     def _settle(self) -> None:
         """Send what was answered, and say whether work is left."""
         for connection in list(self._dirty):
+            if connection.closed:  # an earlier one made room
+                continue
             self._touched = connection
             connection.flush()
             del self._dirty[connection]
@@ -413,6 +413,19 @@ class Round:
                 self._evict(connection, "needed the room of a client that finished no request")
                 return True
         return False
+
+    def _account(self, connection: Connection) -> None:
+        """Count what a connection holds now, and make room if all together hold too much."""
+        self._count(connection)
+        if self._held > self._limits.max_buffered:
+            connection.flush()  # what it reads at once is no burden
+            self._count(connection)
+            self._make_room()
+
+    def _count(self, connection: Connection) -> None:
+        held = connection.held
+        self._held += held - connection.accounted
+        connection.accounted = held
 
     def _make_room(self) -> None:
         """Close the connections that hold most, until all together hold no more than they may."""
@@ -520,6 +533,8 @@ class Round:
         self._quieted = False
         self._acceptor.unmute()
         for connection in list(self.connections.values()):
+            if connection.closed:  # an earlier one made room
+                continue
             self._touched = connection
             connection.watch()
             self._rest(connection)

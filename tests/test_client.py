@@ -416,7 +416,7 @@ def test_call_that_found_no_room_was_not_sent(server):
     settle(server)
 
 
-def test_full_backlog(directory):
+def test_hazard_18_full_backlog(directory):
     path = f"{directory}/full"
     with full_backlog(path), pytest.raises(NotPolled, match="has taken in no connection within"):
         send(Echo(1), path, timeout=0.05)
@@ -609,7 +609,7 @@ def test_server_that_closes_before_the_answer(directory):
     thread.join()
 
 
-def test_answer_that_came_before_the_end_counts(directory):
+def test_hazard_21_answer_that_came_before_the_end_counts(directory):
     path, thread = fake_server(directory, lambda sock: sock.sendall(encode([1, 0, 5])))
     assert send(Echo(1), path, timeout=PATIENCE) == 5
     thread.join()

@@ -39,7 +39,7 @@ def clock(monkeypatch):
     return clock
 
 
-def test_flooder_delays_each_quiet_client_by_at_most_one_command(server, connect):
+def test_hazard_28_flooder_delays_each_quiet_client_by_at_most_one_command(server, connect):
     """1,500 frames wait; nine quiet clients; one command a poll: all answered in 12 polls."""
     flooder = connect(server)
     flood = b"".join(call(i, "Echo", value=0) for i in range(1500))
@@ -400,7 +400,7 @@ def test_time_limit_counts_from_the_call_s_own_arrival(clock, make_server, conne
     assert host.log == [1, 3, 4, 5]
 
 
-def test_server_that_is_full_says_so(make_server, connect):
+def test_hazard_24_server_that_is_full_says_so(make_server, connect):
     server = make_server(max_clients=2)
     good = [connect(server) for _ in range(2)]
     for i, peer in enumerate(good):
@@ -420,7 +420,7 @@ def test_server_that_is_full_says_so(make_server, connect):
     assert answers(server, late, 1) == [[5, 0, 5]]
 
 
-def test_client_whose_call_waits_makes_no_room(make_server, connect):
+def test_hazard_24_client_whose_call_waits_makes_no_room(make_server, connect):
     server = make_server(max_clients=2)
     peers = [connect(server) for _ in range(2)]
     for i, peer in enumerate(peers):
@@ -444,7 +444,7 @@ def test_client_that_came_in_the_same_poll_with_a_call_is_not_silent(make_server
     assert server.stats()["evicted"] == 0
 
 
-def test_silent_clients_make_room_oldest_first(make_server, connect):
+def test_hazard_25_silent_clients_make_room_oldest_first(make_server, connect):
     server = make_server(max_clients=3)
     spoke, silent, younger = (connect(server) for _ in range(3))
     spoke.call(1, "Echo", value=1)
@@ -460,7 +460,7 @@ def test_silent_clients_make_room_oldest_first(make_server, connect):
     assert server.stats()["evicted"] == 1
 
 
-def test_real_flooding_processes_and_a_polite_one(server):
+def test_hazard_28_real_flooding_processes_and_a_polite_one(server):
     """Two processes pipeline without end; the polite one makes its calls beside them."""
     floods = [
         run_python(

@@ -53,7 +53,7 @@ def test_silent_clients_and_a_good_one(server, connect):
 
 
 @pytest.mark.parametrize("size", range(1, len(call(1, "Echo", value=7))))
-def test_half_a_frame_of_every_length(server, connect, size):
+def test_hazard_31_half_a_frame_of_every_length(server, connect, size):
     half, good = connect(server), connect(server)
     whole = call(1, "Echo", value=7)
     half.send(whole[:size])
@@ -74,7 +74,7 @@ def test_client_that_sends_byte_by_byte_beside_one_that_makes_calls(server, conn
     assert answers(server, slow, 1, host) == [[1, 0, 7]]
 
 
-def test_client_that_never_reads(server, connect):
+def test_hazard_30_client_that_never_reads(server, connect):
     deaf, good = connect(server), connect(server)
     host = Host()
     deaf.send(*(call(i, "Blob", size=250_000) for i in range(12)))
@@ -86,7 +86,7 @@ def test_client_that_never_reads(server, connect):
     assert not readable(server)
 
 
-def test_client_that_only_writes_is_stopped_and_memory_stays_flat(server, connect):
+def test_hazard_29_client_that_only_writes_is_stopped_and_memory_stays_flat(server, connect):
     writer = connect(server)
     flood = b"".join(call(i, "Blob", size=50_000) for i in range(500))
     host = Host()
@@ -102,7 +102,7 @@ def test_client_that_only_writes_is_stopped_and_memory_stays_flat(server, connec
     settle(server)
 
 
-def test_accept_storm(server, connect):
+def test_hazard_26_accept_storm(server, connect):
     """More clients than one poll takes in: each poll stays bounded, all are served."""
     peers = [connect(server) for _ in range(200)]
     for i, peer in enumerate(peers):

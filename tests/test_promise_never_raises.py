@@ -147,7 +147,7 @@ def test_stream_that_is_no_sequence_of_frames_gets_one_error_and_the_end(
     assert answers(server, good, 1) == [[2, 0, 2]]
 
 
-def test_much_garbage_ends_without_a_reset(server, peer):
+def test_hazard_21_much_garbage_ends_without_a_reset(server, peer):
     """What is left unread at the close would turn the end into ECONNRESET."""
     peer.send_what_fits(b"garbage " * 12_000)
     settle(server)
@@ -275,7 +275,7 @@ def test_client_that_resets_its_connection(server, connect):
 
 
 @pytest.mark.parametrize("size", [*range(1, 14), 200_000])
-def test_client_that_dies_at_every_byte_of_its_frame(server, connect, size):
+def test_hazard_31_client_that_dies_at_every_byte_of_its_frame(server, connect, size):
     peer = connect(server)
     frame_ = call(1, "Take", data=bytes(200_000))
     peer.send_what_fits(frame_[:size])

@@ -147,7 +147,7 @@ def test_killed_before_it_read_the_call(program, path, accepted):
     assert caught.value.unread
 
 
-def test_stopped(program, path):
+def test_hazard_19_stopped(program, path):
     """Ctrl-Z, kill -STOP or a debugger."""
     process = program(SERVED)
     with Client(path, timeout=0.05) as client:
@@ -257,7 +257,7 @@ server.close()
     )
 
 
-def test_full_backlog(program, path):
+def test_hazard_18_full_backlog(program, path):
     process = program(
         NEVER_POLLED.replace("COMMANDS)", "COMMANDS, limits=Limits(backlog=1))"),
     )
