@@ -25,6 +25,7 @@ ALL = [block for document in documents() for block in blocks(document)]
 READ_ELSEWHERE = {
     ("hex", "docs/protocol.md"): "test_protocol_doc",
     ("text", "docs/design.md"): "test_design_doc",
+    ("text", "README.md"): "test_reasons",
 }
 # Commands that need no check here, and why.
 COMMANDS = {

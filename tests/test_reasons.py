@@ -17,6 +17,7 @@ from contextlib import ExitStack
 from dataclasses import dataclass
 
 import pytest
+from documents import blocks
 from harness import PATIENCE, Do, Echo, Host, Peer, Take, readable, run_python, wait_until
 
 from ipcpoll import (
@@ -387,6 +388,14 @@ def test_process_that_can_not_be_named():
         "the call was cancelled (/s)"
     )
     assert not peer.is_stopped(0)
+
+
+def test_sentence_that_the_readme_shows(monkeypatch):
+    monkeypatch.setattr(reasons, "is_stopped", lambda pid: pid == 4711)
+    server = Credentials(4711, 1000, 1000)
+    error = reasons.not_read("/run/user/1000/ipcpoll/calc.sock", server, "Add", 5.0)
+    [shown] = [block.text for block in blocks("README.md") if block.language == "text"]
+    assert " ".join(shown.split()) == f"{type(error).__name__}: {error}"
 
 
 def test_name_of_a_process_may_hold_anything(monkeypatch, tmp_path):
