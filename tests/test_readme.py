@@ -231,4 +231,4 @@ def test_block_without_an_end() -> None:
     [("python", "1\n"), ("python", "# new.py\n1\n"), ("", "1\n"), ("sh", "1\n"), ("text", "1\n")],
 )
 def test_new_block_is_noticed(language: str, text: str) -> None:
-    assert not is_checked(Block("README.md", 1, language, text))
+    assert not is_checked(Block("docs/protocol.md", 1, language, text))
