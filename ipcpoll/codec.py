@@ -102,44 +102,57 @@ def _is_plain(value: Any) -> bool:
     Of what was decoded it refuses what cbor2 has types for and ipcpoll carries not, integers
     below -2^63, bytes as keys, and an empty container one level too deep.
     """
-    stack: list[tuple[Any, int]] = []
-    item: Any = value
+    kind = type(value)
+    if kind is int:
+        return bool(INT_MIN <= value <= INT_MAX)
+    if kind not in _CONTAINERS:
+        return kind in _LEAVES
+    # Containers that wait, each behind its depth. No pairs: a quarter of a million tuples, which
+    # 256 KiB can ask for, cost more in the garbage collector than all that is done here.
+    stack: list[Any] = []
+    item = value
     depth = 1
     while True:
-        kind = type(item)
-        if kind is dict:
-            if depth > MAX_DEPTH:
-                return False
+        if depth > MAX_DEPTH:
+            return False
+        if type(item) is dict:
             for key, inner in item.items():
                 if type(key) is not str:
                     return False
-                inner_kind = type(inner)
-                if inner_kind is int:  # here and not by way of the stack: 2 % of a call
+                kind = type(inner)
+                if kind is int:  # here and not by way of the stack: 2 % of a call
                     if not INT_MIN <= inner <= INT_MAX:
                         return False
-                elif inner_kind not in _LEAVES:
-                    stack.append((inner, depth + 1))
-        elif kind is list or kind is tuple:
-            if depth > MAX_DEPTH:
-                return False
+                elif kind not in _LEAVES:
+                    if kind not in _CONTAINERS:
+                        return False
+                    if inner:
+                        stack.append(depth + 1)
+                        stack.append(inner)
+                    elif depth == MAX_DEPTH:
+                        return False
+        else:
             for inner in item:
-                inner_kind = type(inner)
-                if inner_kind is int:
+                kind = type(inner)
+                if kind is int:
                     if not INT_MIN <= inner <= INT_MAX:
                         return False
-                elif inner_kind not in _LEAVES:
-                    stack.append((inner, depth + 1))
-        elif kind is int:
-            if not INT_MIN <= item <= INT_MAX:
-                return False
-        elif kind not in _LEAVES:
-            return False
+                elif kind not in _LEAVES:
+                    if kind not in _CONTAINERS:
+                        return False
+                    if inner:
+                        stack.append(depth + 1)
+                        stack.append(inner)
+                    elif depth == MAX_DEPTH:
+                        return False
         if not stack:
             return True
-        item, depth = stack.pop()
+        item = stack.pop()
+        depth = stack.pop()
 
 
 _LEAVES: Final = frozenset({str, float, bool, type(None), bytes})
+_CONTAINERS: Final = frozenset({dict, list, tuple})
 
 
 def _refuse(value: object) -> Never:

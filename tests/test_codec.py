@@ -134,7 +134,7 @@ TAGS = [
 
 
 @pytest.mark.parametrize("number", TAGS)
-def test_every_tag_is_refused(number):
+def test_hazard_39_every_tag_is_refused(number):
     expected = malformed(f"tag {number}: tags are not carried - at `$` (byte 0)")
     for content in (b"\x00", b"\x41\x01", b"\x80", b"\xa0", text("2020-01-01T00:00:00Z"), b"\xf6"):
         assert refusal(head(TAG, number) + content) == expected
@@ -232,7 +232,7 @@ def test_fault_behind_what_is_looked_at_is_found_all_the_same(last):
 
 
 @given(st.lists(STRICT.map(lambda item: item[1]) | NEARLY_STRICT | st.binary(), max_size=6))
-def test_nothing_leaks_from_one_payload_to_the_next(payloads):
+def test_hazard_39_nothing_leaks_from_one_payload_to_the_next(payloads):
     used = Decoder()
     for payload in payloads:
         assert outcome(used, payload) == outcome(Decoder(), payload)
