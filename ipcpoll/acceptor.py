@@ -63,6 +63,7 @@ class Acceptor:
         """
         self.more = False
         if self._pause is not None:
+            self.mute()  # again, if it was interrupted
             return
         for count in range(self._limits.max_accepts):
             if count >= _FEW and self._clock() >= deadline:
@@ -123,8 +124,9 @@ class Acceptor:
     def _begin_pause(self, error: OSError) -> None:
         seconds = self._limits.accept_pause_seconds
         self._log.warning("accept", f"no new connection for {seconds:g} s: {error}")
-        self.mute()
+        # First its end, then the pause: whatever fails in between, nobody stays deaf.
         self._pause = self._deadlines.add(self._clock() + seconds, self.end_pause)
+        self.mute()
 
 
 def _open_spare() -> io.FileIO | None:

@@ -325,6 +325,30 @@ def no_descriptor_left():
         resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
 
 
+@pytest.mark.parametrize(
+    ("descriptors", "wanted", "most"),
+    [(1024, 256, 256), (1024, 257, 256), (400, 256, 100), (3, 256, 1), (4096, 1000, 1000)],
+)
+def test_hazard_24_clients_take_a_quarter_of_the_descriptors(
+    make_server, monkeypatch, caplog, descriptors, wanted, most
+):
+    monkeypatch.setattr(resource, "getrlimit", lambda which: (descriptors, 5000))
+    server = make_server(max_clients=wanted)
+    assert server._round._max_clients == most
+    if most < wanted:
+        assert caplog.messages == [
+            f"no more than {most} clients, not {wanted}: a quarter of the {descriptors} "
+            "descriptors that this process may have"
+        ]
+    else:
+        assert not caplog.records
+
+
+def test_hazard_24_descriptors_without_a_limit(make_server, monkeypatch):
+    monkeypatch.setattr(resource, "getrlimit", lambda which: (resource.RLIM_INFINITY,) * 2)
+    assert make_server(max_clients=5000)._round._max_clients == 5000
+
+
 def test_hazard_23_client_that_comes_when_no_descriptor_is_left_is_told(make_server, connect):
     """The reserve takes it in. Nothing spins, nothing waits, and the other client is served."""
     server = make_server()

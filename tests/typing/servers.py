@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import socket
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, assert_type
@@ -55,6 +56,11 @@ anything.poll(object())
 
 commands: list[type[Command[list[int], Any]]] = [Add, Push]
 assert_type(Server("name", commands), Server[list[int]])
+
+with socket.socket(socket.AF_UNIX) as listening:
+    assert_type(Server.from_socket(listening, Add), Server[list[int]])
+assert_type(one.reachable(), bool)
+one.rebind()
 
 with Server("name", Add) as entered:
     assert_type(entered, Server[list[int]])
