@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+import select
 import socket
 import stat
 import weakref
@@ -284,7 +285,7 @@ def test_two_servers_in_one_program(make_server):
         assert answers(second, two, 1) == [[1, 0, 2]]
 
 
-def test_descriptor_above_1023_is_served(directory):
+def test_hazard_52_descriptor_above_1023_is_served(directory):
     import resource
 
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
@@ -295,8 +296,14 @@ def test_descriptor_above_1023_is_served(directory):
     try:
         with Server(f"{directory}/s", COMMANDS) as server, Peer(server) as peer:
             assert server.fileno() > 1023
+            assert peer.socket.fileno() > 1023
             peer.call(1, "Echo", value=1)
-            assert answers(server, peer, 1) == [[1, 0, 1]]
+            with pytest.raises(ValueError, match="out of range"):
+                select.select([server], [], [], 0)  # such a host must use poll or epoll
+            with select.epoll() as epoll:
+                epoll.register(server.fileno(), select.EPOLLIN)
+                assert epoll.poll(0) == [(server.fileno(), select.EPOLLIN)]
+            assert answers(server, peer, 1) == [[1, 0, 1]]  # by way of select.poll
     finally:
         for fd in burnt:
             os.close(fd)
@@ -332,19 +339,29 @@ def test_process_out_of_descriptors_is_no_busy_loop(make_server, connect):
     assert server.next_deadline() is None
 
 
-def test_connection_that_can_not_be_watched_is_closed(server, connect, monkeypatch, caplog):
+@pytest.mark.parametrize("number", [errno.ENOSPC, errno.ENOMEM])
+def test_hazard_51_connection_that_can_not_be_watched_is_closed(
+    server, connect, monkeypatch, caplog, number
+):
+    good = connect(server)
     server.poll(Host())
     peer = connect(server)
 
     def no_space(fd, mask):
-        raise OSError(28, "No space left on device")
+        raise OSError(number, os.strerror(number))
 
     monkeypatch.setattr(server._poller, "register", no_space)
     settle(server)
-    assert server.stats()["clients"] == 0
-    assert "a new connection can't be watched" in caplog.text
+    assert server.stats()["clients"] == 1
+    assert f"a new connection can't be watched: [Errno {number}]" in caplog.text
     peer.received()
     assert peer.ended
+    good.call(1, "Echo", value=1)
+    assert answers(server, good, 1) == [[1, 0, 1]]
+    monkeypatch.undo()
+    late = connect(server)
+    late.call(2, "Echo", value=2)
+    assert answers(server, late, 1) == [[2, 0, 2]]
 
 
 def test_connection_that_went_away_in_the_backlog_is_passed_over(server, connect, monkeypatch):
