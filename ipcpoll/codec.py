@@ -247,6 +247,11 @@ def encode(value: Any) -> bytes:
         item: bytes = cbor2.dumps(value)
     except UnicodeEncodeError:
         _refuse(value)
+    except (Exception, KeyboardInterrupt, SystemExit):
+        raise
+    except BaseException as panic:
+        # In cbor2 (Rust) a bug derives from BaseException, which would end the program.
+        raise ValueError(f"cbor2 failed: {str(panic)[:200]}") from panic
     return item
 
 

@@ -9,7 +9,8 @@ tells a client that has wholly gone from one that has finished asking; it refuse
 for the hang-up alone; and its `select` costs half as much again when nothing is ready.
 
 What is promised: `fileno` is constant, close-on-exec and level-triggered; a registration for
-nothing (mask 0) still reports the hang-up where the platform can.
+nothing (mask 0) still reports the hang-up where the platform can. All this also when gevent or
+eventlet have patched the standard library, before ipcpoll was imported or after.
 """
 
 from __future__ import annotations
@@ -17,17 +18,60 @@ from __future__ import annotations
 import io
 import select
 import selectors
-from collections.abc import Callable
+import sys
+import types
+from collections.abc import Callable, Mapping
 from functools import partial
-from typing import Final, Protocol
+from typing import Any, Final, Protocol
 
 READ: Final = 0x1
 WRITE: Final = 0x4
 HANGUP: Final = 0x18  # EPOLLERR | EPOLLHUP
 
-# Taken at import: gevent and eventlet remove them from the modules when they patch.
-_epoll = getattr(select, "epoll", None)
-_kqueue_selector = getattr(selectors, "KqueueSelector", None)
+
+def _private_copy(name: str, given: Mapping[str, Any]) -> Any:
+    """Return a new instance of a module of the standard library, as the interpreter ships it.
+
+    `given` is what the module gets when it imports. Raises ImportError where there is none.
+    """
+    import builtins  # noqa: PLC0415 - these two are needed only where something was patched
+    import importlib.util  # noqa: PLC0415
+
+    def import_given(module: str, *rest: Any) -> Any:
+        return given.get(module) or builtins.__import__(module, *rest)
+
+    # Not importlib.util.find_spec: it asks the module in sys.modules, which may be a stand-in.
+    for finder in sys.meta_path:
+        spec = finder.find_spec(name, None)
+        if spec is not None and spec.loader is not None:
+            copy = importlib.util.module_from_spec(spec)
+            copy.__dict__["__builtins__"] = {**vars(builtins), "__import__": import_given}
+            spec.loader.exec_module(copy)
+            return copy
+    raise ImportError(f"no module named {name}", name=name)
+
+
+def _select_is_patched() -> bool:
+    return not isinstance(getattr(select, "poll", None), types.BuiltinFunctionType)
+
+
+def _unpatched_select() -> Any:
+    """Return the module select with all that the kernel offers, as far as it can be found.
+
+    gevent and eventlet take epoll and kqueue out of it, and poll too or they give one that lets
+    other greenlets run meanwhile; inside `Server.poll` nobody else may run.
+    """
+    if _select_is_patched():
+        try:
+            return _private_copy("select", {})
+        except ImportError:
+            pass
+    return select
+
+
+# Taken at import: what is patched later leaves these as they are.
+_epoll: Any = getattr(_unpatched_select(), "epoll", None)
+_poll: Any = getattr(_unpatched_select(), "poll", None)
 
 
 class Poller(Protocol):
@@ -107,7 +151,7 @@ def _selector_events(mask: int) -> int:
 
 def _hangup(fd: int) -> int:
     """Return HANGUP if the peer of `fd` has wholly gone, else 0."""
-    poll = select.poll()
+    poll = _poll()
     poll.register(fd, 0)
     return (
         HANGUP if any(mask & (select.POLLHUP | select.POLLERR) for _, mask in poll.poll(0)) else 0
@@ -119,10 +163,28 @@ def has_hung_up(fd: int) -> bool:
     return bool(_hangup(fd))
 
 
+def _kqueue_selector() -> selectors.BaseSelector | None:  # macOS and the BSDs
+    kernel = _unpatched_select()
+    if not hasattr(kernel, "kqueue"):
+        return None
+    # The selector looks kqueue up when it is made and used, so it needs a module to look into.
+    module: Any = selectors
+    if kernel is not select:
+        module = _private_copy("selectors", {"select": kernel})
+    selector: selectors.BaseSelector = module.KqueueSelector()
+    return selector
+
+
 def make_poller() -> Poller:
     """Return the poller that fits this platform; raises io.UnsupportedOperation where none does."""
     if _epoll is not None:
         return EpollPoller()
-    if _kqueue_selector is not None:  # macOS and the BSDs
-        return SelectorPoller(_kqueue_selector())
+    selector = _kqueue_selector()
+    if selector is not None:
+        return SelectorPoller(selector)
+    if _select_is_patched():
+        raise io.UnsupportedOperation(
+            "ipcpoll needs epoll or kqueue; gevent or eventlet have removed them from the module "
+            "select, and the real one was not found: import ipcpoll before you patch"
+        )
     raise io.UnsupportedOperation("ipcpoll needs epoll or kqueue, and this Python has neither")

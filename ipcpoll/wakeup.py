@@ -15,8 +15,12 @@ import itertools
 import os
 import struct
 import sys
-import threading
 from collections.abc import Callable
+
+# Not os.read and os.write: eventlet replaces these by ones that let other greenlets run meanwhile,
+# and inside `Server.poll` nobody else may run.
+from posix import read as _read
+from posix import write as _write
 
 NANOSECONDS = 1_000_000_000
 
@@ -27,17 +31,23 @@ class Wakeup:
     eventfd(2) where there is one, else a pipe. `wake` may be called by any thread and from a
     signal handler; the rest by the owner only. The owner's `signal` says that work is left, and
     `silence` takes that back without losing a `wake` that came in between.
+
+    There is no lock: a thread that is gone after a fork would hold it for ever, a signal handler
+    could wait for the code that it interrupted, and greenlets would take turns at it. Yet a number
+    that was closed must not be written to, it may be a stranger's file by then. So who writes is
+    listed, and if somebody is while the descriptors are closed, the last of them closes them.
     """
 
     def __init__(self) -> None:
-        # Re-entrant: a signal handler may call `wake` while the same thread is in `close`.
-        self._lock = threading.RLock()
         self._signalled = False
         self._woken = False
+        self._writing: set[object] = set()
+        self._made_by = os.getpid()
         if hasattr(os, "eventfd"):
             self._read = self._write = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
         else:  # macOS and the BSDs
             self._read, self._write = _pipe()
+        self._open = [self._read] if self._read == self._write else [self._read, self._write]
 
     def fileno(self) -> int:
         """Return the descriptor to watch for reading; -1 after `close`."""
@@ -69,22 +79,36 @@ class Wakeup:
 
     def close(self) -> None:
         """Close the descriptor. Idempotent."""
-        with self._lock:
-            read, write = self._read, self._write
-            self._read = self._write = -1
-        for fd in {read, write} - {-1}:
-            os.close(fd)
+        self._read = self._write = -1
+        # In a forked child those who write are the parent's threads, and not here.
+        if not self._writing or os.getpid() != self._made_by:
+            self._close_descriptors()
+
+    def _close_descriptors(self) -> None:
+        # `pop` is one step for all threads: each is closed once.
+        with contextlib.suppress(IndexError):
+            while True:
+                os.close(self._open.pop())
 
     def _set(self) -> None:
-        with self._lock:
-            if self._write >= 0:
+        me = object()
+        try:
+            # First: `close` looks at the list after it has taken the descriptor away, and here it
+            # is the other way round, so one of the two sees the other.
+            self._writing.add(me)
+            fd = self._write
+            if fd >= 0:
                 # EAGAIN: it is set as far as it goes.
                 with contextlib.suppress(BlockingIOError):
-                    os.write(self._write, _ONE)
+                    _write(fd, _ONE)
+        finally:
+            self._writing.discard(me)
+            if self._write < 0 and not self._writing:
+                self._close_descriptors()
 
     def _clear(self) -> None:
         with contextlib.suppress(BlockingIOError):
-            os.read(self._read, 65536)
+            _read(self._read, 65536)
 
 
 _ONE = (1).to_bytes(8, sys.byteorder)  # eventfd(2): eight bytes are added to its counter

@@ -242,24 +242,24 @@ def settle(server: Server[Any], ctx: Any = None) -> None:
 # Real processes
 
 
-def run_python(source: str, *arguments: str, **options: Any) -> subprocess.Popen[str]:
+def run_python(source: str, *arguments: str, stdin: int | None = None) -> subprocess.Popen[str]:
     """Start a Python process that runs `source`; it can import ipcpoll and this module."""
     paths = [str(ROOT), str(ROOT / "tests")]
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(paths), "PYTHONUNBUFFERED": "1"}
     return subprocess.Popen(
         [sys.executable, "-W", "error", "-c", source, *arguments],
+        stdin=stdin,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
         env=environment,
-        **options,
     )
 
 
-def finish(process: subprocess.Popen[str]) -> str:
-    """Wait for a process to end well, and return what it printed."""
+def finish(process: subprocess.Popen[str], said: str | None = None) -> str:
+    """Wait for a process to end well, and return what it printed. `said` is its last input."""
     try:
-        out, err = process.communicate(timeout=PATIENCE)
+        out, err = process.communicate(said, timeout=PATIENCE)
     except subprocess.TimeoutExpired:
         process.kill()
         out, err = process.communicate()

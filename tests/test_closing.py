@@ -67,7 +67,7 @@ def test_calls_that_were_not_even_read_are_told(server, peer):
     assert peer.received() == [[None, 1, FAREWELL]]
 
 
-def test_answer_then_stop(server, connect):
+def test_hazard_59_answer_then_stop(server, connect):
     """Closing inside a command: its caller still gets its answer, all others are told."""
     peer, other = connect(server), connect(server)
     peer.send(call(1, "Do", value=1), call(2, "Echo", value=2))
@@ -94,7 +94,7 @@ def test_answer_then_stop_frees_every_descriptor(directory):
     assert open_descriptors() == before
 
 
-def test_close_in_a_nested_poll_answers_every_call_on_the_stack(server, connect):
+def test_hazard_59_close_in_a_nested_poll_answers_every_call_on_the_stack(server, connect):
     peers = [connect(server) for _ in range(4)]
     host = Host()
     polls = []
@@ -202,7 +202,7 @@ def test_descriptor_number_can_be_used_again_a_hundred_times(directory):
     assert len(numbers) == 1
 
 
-def test_interrupt_of_a_client_in_one_batch_does_not_touch_its_neighbour(server, connect):
+def test_hazard_47_interrupt_of_a_client_in_one_batch_does_not_touch_its_neighbour(server, connect):
     """A command closes another client's socket in the same batch; the number comes back."""
     first, second = connect(server), connect(server)
     server.poll(Host())

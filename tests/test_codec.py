@@ -300,6 +300,27 @@ def test_plain_value_comes_back(value):
     assert payload == cbor2.dumps(value)
 
 
+@pytest.mark.parametrize(
+    ("error", "raised"),
+    [
+        (Panic("at byte 3"), "ValueError: cbor2 failed: at byte 3"),
+        (MemoryError("m"), "MemoryError: m"),
+        (KeyboardInterrupt("k"), "KeyboardInterrupt: k"),
+        (SystemExit("s"), "SystemExit: s"),
+    ],
+)
+def test_panic_of_cbor2_is_an_error_of_the_encoder_and_interrupts_come_through(
+    monkeypatch, error, raised
+):
+    def dumps(value):
+        raise error
+
+    monkeypatch.setattr(cbor2, "dumps", dumps)
+    with pytest.raises(BaseException) as caught:  # noqa: PT011 - the four have nothing in common
+        encode([1, 2])
+    assert f"{type(caught.value).__name__}: {caught.value}" == raised
+
+
 def test_tuple_is_written_as_an_array():
     assert encode((1, ("a", []))) == encode([1, ["a", []]])
 

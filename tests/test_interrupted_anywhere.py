@@ -100,7 +100,7 @@ def nested(server, host, interrupter):
 
 @pytest.mark.parametrize("interrupt", [KeyboardInterrupt, SystemExit])
 @pytest.mark.parametrize("scenario", [one_call, pipelined_and_half, back_pressure, nested])
-def test_interrupted_at_every_line(directory, scenario, interrupt):
+def test_hazard_57_interrupted_at_every_line(directory, scenario, interrupt):
     logging.getLogger("ipcpoll").setLevel(logging.CRITICAL + 1)
     try:
         at = 0

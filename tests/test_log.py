@@ -52,7 +52,7 @@ def test_exception_comes_with_its_traceback(mishaps, caplog):
     assert "raise KeyError" in caplog.text
 
 
-def test_one_line_of_a_kind_in_a_time_and_the_others_are_counted(mishaps, clock, lines):
+def test_hazard_67_one_line_of_a_kind_in_a_time_and_the_others_are_counted(mishaps, clock, lines):
     for i in range(5):
         mishaps.warning("kind", f"number {i}")
     clock.now += 59.9

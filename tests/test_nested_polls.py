@@ -31,7 +31,7 @@ def nested_loop(server, host, seconds):
     return wake_ups
 
 
-def test_other_clients_are_served_inside_and_the_own_order_is_kept(server, connect):
+def test_hazard_58_other_clients_are_served_inside_and_the_own_order_is_kept(server, connect):
     """With a real second process that calls while the first one's command has a dialog open."""
     own = connect(server)
     wake_ups = []
@@ -64,7 +64,7 @@ def test_other_clients_are_served_inside_and_the_own_order_is_kept(server, conne
     assert host.log.index(100) > host.log.index(("do", 1)), "served while the dialog was open"
 
 
-def test_client_is_served_while_the_dialog_is_open(server, connect):
+def test_hazard_58_client_is_served_while_the_dialog_is_open(server, connect):
     own, other = connect(server), connect(server)
     host = Host()
     inside = []
@@ -122,7 +122,7 @@ def test_answers_that_wait_are_sent_by_the_nested_poll(server, connect):
     assert inside == [[1, 0, 1]]
 
 
-def test_muted_connection_that_hangs_up_during_its_own_command(server, connect):
+def test_hazard_49_muted_connection_that_hangs_up_during_its_own_command(server, connect):
     own, other = connect(server), connect(server)
     host = Host()
     wake_ups = []
@@ -196,7 +196,7 @@ def test_nested_too_deeply_everything_is_muted_and_comes_back(make_server, conne
     assert answers(server, deepest[3], 1) == [[9, 0, 9]]
 
 
-def test_too_deep_a_hang_up_and_a_slow_reader_do_not_spin(make_server, connect):
+def test_hazard_49_too_deep_a_hang_up_and_a_slow_reader_do_not_spin(make_server, connect):
     server = make_server(max_nested_polls=1)
     own, reader, leaver = (connect(server) for _ in range(3))
     reader.send(*(call(i, "Blob", size=1_000_000) for i in range(2)))

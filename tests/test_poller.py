@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import io
+import select
 import selectors
 import socket
+import sys
+import types
 
 import pytest
 
@@ -96,8 +100,6 @@ def test_hang_up_is_told_for_nothing_by_epoll(pair):
 
 
 def test_the_descriptor_is_readable_when_something_is_ready(poller, pair):
-    import select
-
     ours, theirs = pair
     poller.register(ours.fileno(), READ)
     assert select.select([poller.fileno()], [], [], 0)[0] == []
@@ -107,14 +109,82 @@ def test_the_descriptor_is_readable_when_something_is_ready(poller, pair):
 
 def test_platform_without_a_poller_is_told(monkeypatch):
     monkeypatch.setattr(pollers, "_epoll", None)
-    monkeypatch.setattr(pollers, "_kqueue_selector", None)
-    with pytest.raises(io.UnsupportedOperation, match="ipcpoll needs epoll or kqueue"):
+    with pytest.raises(io.UnsupportedOperation, match="and this Python has neither"):
         pollers.make_poller()
+
+
+class Kqueue(selectors.EpollSelector):
+    """Stands for the selector that macOS and the BSDs have."""
 
 
 def test_platform_with_kqueue_takes_its_selector(monkeypatch):
     monkeypatch.setattr(pollers, "_epoll", None)
-    monkeypatch.setattr(pollers, "_kqueue_selector", selectors.EpollSelector)
+    monkeypatch.setattr(select, "kqueue", select.epoll, raising=False)
+    monkeypatch.setattr(selectors, "KqueueSelector", Kqueue, raising=False)
     poller = pollers.make_poller()
     assert isinstance(poller, SelectorPoller)
+    assert isinstance(poller._selector, Kqueue)
     poller.close()
+
+
+# ---------------------------------------------------------------------------------------------
+# The standard library is patched. tests/test_gevent_eventlet.py lets the real ones do it.
+
+
+def patch_select(monkeypatch):
+    """Do what gevent and eventlet do to the module."""
+    monkeypatch.delattr(select, "epoll")
+    monkeypatch.setattr(select, "poll", lambda: pytest.fail("a greenlet's poll"))
+
+
+def test_select_that_is_patched_is_passed_by(monkeypatch, pair):
+    patch_select(monkeypatch)
+    unpatched = pollers._unpatched_select()
+    assert unpatched is not select
+    assert unpatched is not pollers._unpatched_select(), "nobody has patched this one either"
+    with contextlib.closing(unpatched.epoll()) as epoll:
+        epoll.register(pair[0].fileno(), READ)
+        assert epoll.poll(0) == []
+        pair[1].send(b"x")
+        assert epoll.poll(0) == [(pair[0].fileno(), READ)]
+    assert not has_hung_up(pair[0].fileno())
+
+
+def test_select_that_is_nobody_s_stays_in_use():
+    assert pollers._unpatched_select() is select
+
+
+def test_selectors_that_are_patched_are_passed_by(monkeypatch, pair):
+    """kqueue is looked up by its selector when it is made, so the selector is a private one."""
+    patch_select(monkeypatch)
+    monkeypatch.delattr(selectors, "EpollSelector")
+    module = pollers._private_copy("selectors", {"select": pollers._unpatched_select()})
+    poller = SelectorPoller(module.EpollSelector())
+    poller.register(pair[0].fileno(), READ)
+    pair[1].send(b"x")
+    assert poller.poll() == [(pair[0].fileno(), READ)]
+    poller.close()
+
+
+def test_kqueue_that_is_patched_out_is_found_again(monkeypatch):
+    kernel = types.SimpleNamespace(kqueue=None)
+    module = types.SimpleNamespace(KqueueSelector=Kqueue)
+    monkeypatch.setattr(pollers, "_epoll", None)
+    monkeypatch.setattr(pollers, "_unpatched_select", lambda: kernel)
+
+    def copy(name, given):
+        assert (name, given) == ("selectors", {"select": kernel})
+        return module
+
+    monkeypatch.setattr(pollers, "_private_copy", copy)
+    poller = pollers.make_poller()
+    assert isinstance(poller._selector, Kqueue)
+    poller.close()
+
+
+def test_who_patched_first_and_for_good_is_told_what_to_do(monkeypatch):
+    patch_select(monkeypatch)
+    monkeypatch.setattr(pollers, "_epoll", None)
+    monkeypatch.setattr(sys, "meta_path", [])
+    with pytest.raises(io.UnsupportedOperation, match="import ipcpoll before you patch"):
+        pollers.make_poller()

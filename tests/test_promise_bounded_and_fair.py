@@ -342,7 +342,7 @@ def test_calls_that_wait_are_not_run_when_their_caller_goes(server, peer):
     assert server.stats()["dropped"] == 17
 
 
-def test_half_closed_client_is_answered_in_full(server, peer):
+def test_hazard_50_half_closed_client_is_answered_in_full(server, peer):
     peer.send(*(call(i, "Echo", value=i) for i in range(100)))
     peer.socket.shutdown(socket.SHUT_WR)
     assert answers(server, peer, 100) == [[i, 0, i] for i in range(100)]

@@ -57,7 +57,7 @@ FAILURES = [
 
 
 @pytest.mark.parametrize("failure", FAILURES, ids=lambda failure: type(failure).__name__)
-def test_command_that_raises(server, peer, caplog, failure):
+def test_hazard_55_command_that_raises(server, peer, caplog, failure):
     def fail():
         raise failure
 
@@ -328,7 +328,7 @@ def test_hazard_34_file_descriptors_that_are_passed_do_not_stay(
 
 
 @pytest.mark.parametrize("interrupt", [KeyboardInterrupt, SystemExit])
-def test_interrupted_command(server, connect, interrupt):
+def test_hazard_56_interrupted_command(server, connect, interrupt):
     def stop():
         raise interrupt
 
@@ -352,7 +352,7 @@ def test_interrupted_command(server, connect, interrupt):
     assert host.log == [("do", 0), 1, 2]
 
 
-def test_interrupted_notification(server, peer):
+def test_hazard_56_interrupted_notification(server, peer):
     def stop():
         raise KeyboardInterrupt
 
@@ -394,7 +394,7 @@ def test_poll_of_a_closed_server(server):
         server.poll(Host())
 
 
-def test_poll_from_a_second_thread_while_a_command_runs(server, peer):
+def test_hazard_60_poll_from_a_second_thread_while_a_command_runs(server, peer):
     raised = []
 
     def from_another_thread():
@@ -457,7 +457,7 @@ def in_child(action):
     return text
 
 
-def test_forked_child_can_neither_poll_nor_harm(server, peer):
+def test_hazard_61_forked_child_can_neither_poll_nor_harm(server, peer):
     server.poll(Host())
 
     def child():
@@ -474,7 +474,7 @@ def test_forked_child_can_neither_poll_nor_harm(server, peer):
     assert answers(server, peer, 1) == [[1, 0, 1]]
 
 
-def test_command_that_forks(server, peer):
+def test_hazard_61_command_that_forks(server, peer):
     """The child leaves `process` as well; it must not answer, and its poll ends."""
     pids = []
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import os
 import resource
+import select
 import socket
 import stat
 import weakref
@@ -295,7 +296,7 @@ def test_two_servers_in_one_program(make_server):
         assert answers(second, two, 1) == [[1, 0, 2]]
 
 
-def test_descriptor_above_1023_is_served(directory):
+def test_hazard_52_descriptor_above_1023_is_served(directory):
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     if hard < 1300:
         pytest.fail("the hard limit of descriptors is below 1,300: raise it (ulimit -Hn)")
@@ -304,8 +305,14 @@ def test_descriptor_above_1023_is_served(directory):
     try:
         with Server(f"{directory}/s", COMMANDS) as server, Peer(server) as peer:
             assert server.fileno() > 1023
+            assert peer.socket.fileno() > 1023
             peer.call(1, "Echo", value=1)
-            assert answers(server, peer, 1) == [[1, 0, 1]]
+            with pytest.raises(ValueError, match="out of range"):
+                select.select([server], [], [], 0)  # such a host must use poll or epoll
+            with select.epoll() as epoll:
+                epoll.register(server.fileno(), select.EPOLLIN)
+                assert epoll.poll(0) == [(server.fileno(), select.EPOLLIN)]
+            assert answers(server, peer, 1) == [[1, 0, 1]]  # by way of select.poll
     finally:
         for fd in burnt:
             os.close(fd)
@@ -411,19 +418,29 @@ def test_hazard_23_reserve_that_another_thread_takes(make_server, connect, monke
     os.close(stolen[0])
 
 
-def test_connection_that_can_not_be_watched_is_closed(server, connect, monkeypatch, caplog):
+@pytest.mark.parametrize("number", [errno.ENOSPC, errno.ENOMEM])
+def test_hazard_51_connection_that_can_not_be_watched_is_closed(
+    server, connect, monkeypatch, caplog, number
+):
+    good = connect(server)
     server.poll(Host())
     peer = connect(server)
 
     def no_space(fd, mask):
-        raise OSError(28, "No space left on device")
+        raise OSError(number, os.strerror(number))
 
     monkeypatch.setattr(server._poller, "register", no_space)
     settle(server)
-    assert server.stats()["clients"] == 0
-    assert "a new connection can't be watched" in caplog.text
+    assert server.stats()["clients"] == 1
+    assert f"a new connection can't be watched: [Errno {number}]" in caplog.text
     peer.received()
     assert peer.ended
+    good.call(1, "Echo", value=1)
+    assert answers(server, good, 1) == [[1, 0, 1]]
+    monkeypatch.undo()
+    late = connect(server)
+    late.call(2, "Echo", value=2)
+    assert answers(server, late, 1) == [[2, 0, 2]]
 
 
 def test_connection_that_went_away_in_the_backlog_is_passed_over(server, connect, monkeypatch):

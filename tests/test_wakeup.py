@@ -66,6 +66,40 @@ def test_seen_without_anything_set_does_not_block(wakeup):
     wakeup.seen()
 
 
+def test_descriptor_is_not_closed_under_a_thread_that_wakes(wakeup, monkeypatch):
+    """Its number could be a stranger's file by then. Whoever comes out last closes it."""
+    fd = wakeup.fileno()
+    wrote = []
+
+    def write(number, data):
+        wakeup.close()  # what the owner does in the meantime
+        os.fstat(number)
+        wrote.append(os.write(number, data))
+
+    monkeypatch.setattr("ipcpoll.wakeup._write", write)
+    wakeup.wake()
+    assert wrote == [8]
+    with pytest.raises(OSError, match="Bad file descriptor"):
+        os.fstat(fd)
+    wakeup.close()
+    wakeup.wake()
+    assert wrote == [8]
+
+
+def test_wake_that_is_interrupted_leaves_nothing_open(wakeup, monkeypatch):
+    fd = wakeup.fileno()
+
+    def interrupted(number, data):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("ipcpoll.wakeup._write", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        wakeup.wake()
+    wakeup.close()
+    with pytest.raises(OSError, match="Bad file descriptor"):
+        os.fstat(fd)
+
+
 def test_the_pipe_of_platforms_without_eventfd(monkeypatch):
     monkeypatch.delattr(os, "eventfd")
     wakeup = Wakeup()
@@ -76,7 +110,12 @@ def test_the_pipe_of_platforms_without_eventfd(monkeypatch):
     wakeup.seen()
     wakeup.seen()
     assert not readable(wakeup)
+    descriptors = list(wakeup._open)
     wakeup.close()
+    for fd in descriptors:
+        with pytest.raises(OSError, match="Bad file descriptor"):
+            os.fstat(fd)
+    assert len(descriptors) == 2
 
 
 def test_timer_that_is_due_and_disarmed():
