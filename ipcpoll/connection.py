@@ -48,6 +48,7 @@ class Connection:
         "fd",
         "finished_a_frame",
         "hung_up",
+        "in_hand",
         "muted",
         "protocol",
         "readable",
@@ -76,7 +77,8 @@ class Connection:
         self.unsent = 0  # bytes that wait to be sent
         self.answers_waiting = 0  # answers that no send has seen yet
         self.readable = False  # there may be something to read
-        self.busy = False  # its command is running
+        self.busy = 0  # its command is running, in a poll of this depth
+        self.in_hand = False  # it is being changed: not whole, if an exception comes now
         self.muted = False  # was seen ready while it might not be read
         self.finished_a_frame = False
         self.ended = False  # end of file, or the framing is lost: nothing more is read

@@ -13,38 +13,32 @@ commands return. Nested too deeply, everything that is seen ready is muted, or t
 would spin.
 
 What is legal on a connection is decided in `protocol`, what it may do in `connection`, what a call
-is answered in `calls`. One thread at a time; `server` sees to that.
+is answered in `calls`, who is let in and who has to go in `clients`. One thread at a time; `server`
+sees to that.
 """
 
 from __future__ import annotations
 
-import os
-import socket
-from collections import Counter, OrderedDict
-from collections.abc import Callable, Iterator
-from typing import Any, Final
+from collections.abc import Callable
+from typing import Any
 
 from . import calls
 from .acceptor import Acceptor
-from .codec import Decoder
-from .connection import SEND_FLAGS, Connection
-from .errors import Busy, CommandError, InternalError, ShuttingDown, WireError, error_from_wire
+from .clients import Clients
+from .connection import Connection
+from .errors import CommandError, InternalError, WireError, error_from_wire
 from .limits import Limits
 from .listener import Listener
 from .log import Log
-from .peer import credentials, reset_caller, set_caller
-from .poller import HANGUP, READ, WRITE, Poller, has_hung_up
-from .protocol import Call, ServerProtocol
+from .peer import reset_caller, set_caller
+from .poller import HANGUP, READ, WRITE, Poller
+from .protocol import Call
 from .schema import CommandSet
 from .wakeup import Deadlines, Wakeup
 
-COUNTED: Final = ("accepted", "refused", "untrusted", "evicted", "turns", "faults", "dropped")
-
-_FAREWELL: Final = "the server closed before the call had its turn"
-
 
 class Round:
-    """The connections of one server and the row of those that have work."""
+    """The turns of the clients of one server."""
 
     def __init__(
         self,
@@ -52,13 +46,12 @@ class Round:
         wakeup: Wakeup,
         deadlines: Deadlines,
         acceptor: Acceptor,
+        clients: Clients,
         commands: CommandSet,
         limits: Limits,
-        max_clients: int,
         log: Log,
         clock: Callable[[], float],
     ) -> None:
-        self._max_clients = max_clients
         self._poller = poller
         self._wakeup = wakeup
         self._wake_fd = wakeup.fileno()
@@ -68,17 +61,14 @@ class Round:
         self._limits = limits
         self._log = log
         self._clock = clock
-        self._decoder = Decoder()
-        # Ordered sets: one step puts a connection in, so that no interruption can halve it.
-        self._row: OrderedDict[Connection, None] = OrderedDict()  # who has work, in their order
-        self._dirty: dict[Connection, None] = {}  # who has answers that no send has seen yet
-        self._touched: Connection | None = None  # whose state is being changed
+        self.clients = clients
+        self._connections = clients.connections
+        self._row = clients.row
+        self._dirty = clients.dirty
+        self._counts = clients.counts
         self._depth = 0  # rounds on the stack
+        self._unclean = False  # a round runs, or ended in the midst of its work
         self._quieted = False  # nested too deeply: what was seen ready is muted
-        self._closed = False
-        self._held = 0  # bytes that all connections hold together
-        self.connections: dict[int, Connection] = {}
-        self.counts: Counter[str] = Counter()
 
     @property
     def pending(self) -> bool:
@@ -108,49 +98,56 @@ class Round:
         # A read that completes no frame is no turn, and looking for the first is bounded too.
         patience = began + max(seconds, least)
         depth = self._depth
-        touched_outside, self._touched = self._touched, None
+        whole = False
         try:
+            if self._unclean:
+                self.clients.drop_interrupted("an interruption", depth)
+            self._unclean = True
             self._depth = depth + 1
-            if self._depth > self._limits.max_nested_polls:
-                self._quiet(events)
-                return 0
-            self._take_in(events, began + seconds)
-            if max_commands == 0:
-                self._only_read()
-                return 0
-            return self._take_turns(ctx, max_commands, began + seconds, patience)
+            turns = self._work(events, ctx, max_commands, began + seconds, patience)
+            whole = True
+            return turns
         except BaseException as error:
-            if self._let_go(error):
+            if self._let_go(error, depth):
                 raise
             return 0
         finally:
             self._depth = depth
             try:
-                if not self._closed:
-                    self._settle()
+                self._settle(whole)
+                self._unclean = depth > 0
             except BaseException as error:
-                if self._let_go(error):
+                if self._let_go(error, depth):
                     raise
             finally:
                 self._depth = depth
-                self._touched = touched_outside
 
-    def _let_go(self, error: BaseException) -> bool:
-        """After an exception in the midst of the work: close what was being touched.
+    def _work(
+        self,
+        events: list[tuple[int, int]],
+        ctx: Any,
+        max_commands: int | None,
+        deadline: float,
+        patience: float,
+    ) -> int:
+        if self._depth > self._limits.max_nested_polls:
+            self._quiet(events)
+            return 0
+        self._take_in(events, deadline)
+        if max_commands == 0:
+            self._only_read()
+            return 0
+        return self._take_turns(ctx, max_commands, deadline, patience)
 
-        A KeyboardInterrupt, or what a signal handler raises, can come between any two steps: bytes
-        may have been sent and not counted, a call answered and its answer lost. So the one
-        connection that was in hand is closed; all others are whole. Returns whether the exception
-        is the host's; a MemoryError, say, is not, and ends in the log.
+    def _let_go(self, error: BaseException, depth: int) -> bool:
+        """After an exception in the midst of the work: close what was being changed.
+
+        A KeyboardInterrupt, or what a signal handler raises, can come between any two steps, and
+        in here as well; what is left undone then, the next round does first. Returns whether the
+        exception is the host's; a MemoryError, say, is not, and ends in the log.
         """
+        self.clients.drop_interrupted(type(error).__name__, depth)
         self._wakeup.signal()  # work may be left that nothing else tells of
-        connection = self._touched
-        if connection is not None and not connection.closed:
-            if not (connection.hung_up or has_hung_up(connection.fd)):
-                name = type(error).__name__
-                self._log.warning("interrupted", f"{name}: a client was closed for it")
-            self._drop(connection)
-        self._held = sum(connection.accounted for connection in self.connections.values())
         if isinstance(error, Exception):
             self._log.exception("unforeseen", "poll met what it did not foresee", error)
             return False
@@ -165,22 +162,26 @@ class Round:
         if accept:
             for sock, room in self._acceptor.accept(deadline):
                 if room:
-                    self._welcome(sock)
+                    self.clients.admit(sock, self._look)
                 else:
-                    self._turn_away(sock, "no descriptor left")
+                    self.clients.turn_away(sock, "no descriptor left")
             # What the new ones have sent, and which of them have gone again meanwhile.
-            self._sort(self._poller.poll())
+            self._look()
+
+    def _look(self) -> None:
+        """Let what is ready just now join the row, but for new connections."""
+        self._sort(self._poller.poll())
 
     def _sort(self, events: list[tuple[int, int]]) -> bool:
         """Take in what the poller says; return whether there are new connections."""
-        connections = self.connections
+        connections = self._connections
         accept = False
         for fd, mask in events:
             connection = connections.get(fd)
             if connection is not None:
-                self._touched = connection
+                connection.in_hand = True
                 self._notice(connection, mask)
-                self._touched = None
+                connection.in_hand = False
             elif fd == self._acceptor.fd:
                 accept = True
             elif fd == self._wake_fd:
@@ -207,12 +208,12 @@ class Round:
         for connection in list(self._row):
             if connection.closed:  # an earlier one made room
                 continue
-            self._touched = connection
+            connection.in_hand = True
             del self._row[connection]
             if connection.readable and connection.can_read:
                 self._receive(connection)
             self._rest(connection)
-            self._touched = None
+            connection.in_hand = False
 
     # -----------------------------------------------------------------------------------------
     # 2. Turns
@@ -223,17 +224,18 @@ class Round:
         row = self._row
         turns = 0
         while row:
-            connection = self._touched = next(iter(row))
+            connection = next(iter(row))
+            connection.in_hand = True
             del row[connection]
             took = self._turn(connection, ctx)
-            self._touched = None
+            connection.in_hand = False
             if took:
                 turns += 1
                 if max_commands is not None and turns >= max_commands:
                     break
             if self._clock() >= (deadline if turns else patience):
                 break
-        self.counts["turns"] += turns
+        self._counts["turns"] += turns
         return turns
 
     def _turn(self, connection: Connection, ctx: Any) -> bool:
@@ -260,13 +262,13 @@ class Round:
     def _rest(self, connection: Connection) -> None:
         """After something was done for a connection: back into the row, or wait, or end."""
         if connection.held != connection.accounted:
-            self._account(connection)
+            self.clients.account(connection)
             if connection.closed:
                 return
         if connection.has_work:
             self._row[connection] = None  # at the end; one that is in keeps its place
         elif connection.is_over:
-            self._drop(connection)
+            self.clients.drop(connection)
             return
         if connection.muted and not connection.busy and connection.can_read:
             connection.unmute()
@@ -281,17 +283,17 @@ class Round:
             self._wakeup.signal()  # for a main loop that this command may open
         before = set_caller(connection.credentials)
         try:
-            connection.busy = True
+            connection.busy = self._depth
             reply = calls.run(call, ctx, self._commands, connection.protocol, self._log)
         except BaseException as error:  # KeyboardInterrupt, SystemExit
             self._end_interrupted(connection, call, error)
             raise
         finally:
-            connection.busy = False
+            connection.busy = 0
             reset_caller(before)
         self._reply(connection, reply)
-        if self._closed and not connection.closed:
-            self._say_farewell(connection)
+        if self.clients.closed and not connection.closed:
+            self.clients.say_farewell(connection)
 
     def _why_not_run(self, connection: Connection, call: Call) -> CommandError | None:
         """Return why a call is not run, None if it is. A notification always is."""
@@ -299,7 +301,7 @@ class Round:
             return None
         if connection.hung_up:
             # Whoever gave up and tries again must not have it run twice.
-            self.counts["dropped"] += 1
+            self._counts["dropped"] += 1
             return calls.ABANDONED
         waited = 0.0 if call.timeout is None else self._clock() - call.arrived
         return calls.cancelled_before_its_turn(call, waited)
@@ -311,12 +313,12 @@ class Round:
         connection.queue(frame)
         if connection.answers_waiting >= self._limits.answers_joined:
             connection.flush()
-        elif not self._closed:
+        elif not self.clients.closed:
             self._dirty[connection] = None
 
     def _answer_fault(self, connection: Connection, fault: WireError) -> None:
         """Answer a frame that is no request. The connection lives on where the framing is whole."""
-        self.counts["faults"] += 1
+        self._counts["faults"] += 1
         self._log.warning(f"fault {fault.code}", f"a client sent a bad frame: {fault.message}")
         if fault.answerable and connection.protocol.can_send:
             error = error_from_wire(fault.code, fault.message, None)
@@ -334,179 +336,47 @@ class Round:
                 sentence = InternalError(f"{call.name} was interrupted by {name}")
                 self._reply(connection, calls.fail(call, sentence, connection.protocol, self._log))
                 connection.flush()
-            self._drop(connection)
+            self.clients.drop(connection)
 
     # -----------------------------------------------------------------------------------------
     # 3. Settle
 
-    def _settle(self) -> None:
-        """Send what was answered, and say whether work is left."""
+    def _settle(self, whole: bool) -> None:
+        """Send what was answered, and say whether work is left. `whole`: nothing went wrong."""
+        if self.clients.closed:
+            return
         for connection in list(self._dirty):
             if connection.closed:  # an earlier one made room
                 continue
-            self._touched = connection
-            connection.flush()
+            if connection.in_hand and not connection.busy:  # interrupted, and not yet dropped
+                continue
             del self._dirty[connection]
+            held = connection.in_hand
+            connection.in_hand = True
+            connection.flush()
             self._rest(connection)
-            self._touched = None
+            connection.in_hand = held
         if self._quieted and self._depth < self._limits.max_nested_polls:
             self._unquiet()
-        if self.pending and not self._quieted:
+        if (self.pending and not self._quieted) or not whole:
             # What waits in our own memory wakes no loop.
             self._wakeup.signal()
         else:
             self._wakeup.silence()
 
-    # -----------------------------------------------------------------------------------------
-    # Connections come and go
-
-    def _welcome(self, sock: socket.socket) -> None:
-        """Watch a new connection, or turn it away."""
-        self.counts["accepted"] += 1
-        try:
-            peer = credentials(sock)
-            if peer.uid != os.geteuid():
-                self._refuse_stranger(sock, peer.uid)
-                return
-            if len(self.connections) >= self._max_clients:
-                # Who has sent something since it was accepted, a moment ago perhaps, is not silent.
-                self._sort(self._poller.poll())
-                if len(self.connections) >= self._max_clients and not self._evict_silent():
-                    self._turn_away(sock, f"{self._max_clients} clients, which is its limit")
-                    return
-            protocol = ServerProtocol(self._limits, self._decoder)
-            connection = Connection(sock, peer, protocol, self._poller, self._limits)
-        except OSError as error:  # ENOSPC, ENOMEM: epoll_ctl(2) takes no more
-            self._log.warning("register", f"a new connection can't be watched: {error}")
-            sock.close()
-            return
-        self.connections[connection.fd] = connection
-
-    def _refuse_stranger(self, sock: socket.socket, uid: int) -> None:
-        """Close the connection of another user, and tell them nothing."""
-        self.counts["untrusted"] += 1
-        self._log.warning("untrusted", f"a connection of user {uid} was closed")
-        sock.close()
-
-    def _turn_away(self, sock: socket.socket, has: str) -> None:
-        """Tell a new connection that there is no room, and close it."""
-        self.counts["refused"] += 1
-        self._log.warning("full", f"a client was turned away: the server has {has}")
-        self._say_only(sock, Busy(f"the server has {has}; try again later"))
-
-    def _say_only(self, sock: socket.socket, error: CommandError) -> None:
-        """Say one thing to a connection that is not served, and close it."""
-        with sock:
-            try:
-                words = ServerProtocol(self._limits, self._decoder).error(None, error)
-                sock.send(words, SEND_FLAGS)
-                sock.recv(self._limits.read_size)  # or the client sees a reset
-            except OSError:
-                pass  # it has gone, or sent nothing yet
-
-    def _evict_silent(self) -> bool:
-        """Make room: close the oldest connection that never finished a frame and waits for none."""
-        for connection in self.connections.values():
-            silent = not (connection.finished_a_frame or connection.busy)
-            if silent and connection not in self._row:
-                self._log.warning("evicted", "a client that never finished a frame made room")
-                self._evict(connection, "needed the room of a client that finished no request")
-                return True
-        return False
-
-    def _account(self, connection: Connection) -> None:
-        """Count what a connection holds now, and make room if all together hold too much."""
-        self._count(connection)
-        if self._held > self._limits.max_buffered:
-            connection.flush()  # what it reads at once is no burden
-            self._count(connection)
-            self._make_room()
-
-    def _count(self, connection: Connection) -> None:
-        held = connection.held
-        self._held += held - connection.accounted
-        connection.accounted = held
-
-    def _make_room(self) -> None:
-        """Close the connections that hold most, until all together hold no more than they may."""
-        while self._held > self._limits.max_buffered:
-            idle = [each for each in self.connections.values() if not each.busy]
-            largest = max(idle, key=lambda each: each.accounted, default=None)
-            if largest is None or not largest.accounted:
-                return
-            self._log.warning(
-                "buffered",
-                f"all clients together hold {self._held} bytes, the limit is "
-                f"{self._limits.max_buffered}; the one that held most ({largest.accounted} bytes) "
-                "was closed",
-            )
-            why = "has no room for what this client holds; calls without an answer may have run"
-            self._evict(largest, why)
-
-    def _evict(self, connection: Connection, why: str) -> None:
-        self.counts["evicted"] += 1
-        self._say_last(connection, Busy(f"the server {why}"))
-
-    def _drop(self, connection: Connection) -> None:
-        """Unregister and close."""
-        connection.close()
-        self._held -= connection.accounted
-        connection.accounted = 0
-        self._row.pop(connection, None)
-        self._dirty.pop(connection, None)
-        if self.connections.get(connection.fd) is connection:
-            del self.connections[connection.fd]
-        if not self._closed:
-            self._acceptor.end_pause()  # a descriptor is free again
-
-    def _say_farewell(self, connection: Connection) -> None:
-        self._say_last(connection, ShuttingDown(_FAREWELL))
-
-    def _say_last(self, connection: Connection, error: CommandError) -> None:
-        """End every call of a connection with one error, by one send, and close it."""
-        if not connection.ended and not connection.hung_up:
-            connection.receive(self._clock())  # unread input would reset the client's connection
-        if not connection.hung_up:
-            connection.queue(connection.protocol.error(None, error))
-            connection.flush()
-            if connection.unsent:
-                self._log.warning("cut", "a client was closed that did not read its answers")
-        self._drop(connection)
-
-    def adopt(self, listener: Listener, old: Listener) -> None:
+    def move_to(self, listener: Listener, old: Listener) -> None:
         """Take connections from another listener; those that wait in the old one come along."""
-        self._acceptor.move_to(listener)
-        for sock in _backlog(old, self._limits.backlog):
-            self._welcome(sock)
-
-    def turn_away_all(self, listener: Listener) -> None:
-        """Tell those that wait to be taken in that nobody will."""
-        for sock in _backlog(listener, self._limits.backlog):
-            self._say_only(sock, ShuttingDown(_FAREWELL))
+        self.clients.move_to(listener, old, self._look)
 
     def close(self) -> None:
         """End every connection; one whose command is on the stack is ended as it returns."""
-        self._closed = True
-        self._acceptor.close()
-        self._row.clear()
-        self._dirty.clear()
         self._acceptor.more = False
-        for connection in list(self.connections.values()):
-            if connection.busy:
-                connection.unwatch()
-            else:
-                self._say_farewell(connection)
+        self.clients.close()
 
     def abandon(self) -> None:
         """Close the descriptors; touch nothing that a parent process shares."""
-        self._closed = True
-        self._acceptor.close()
-        self._row.clear()
-        self._dirty.clear()
         self._acceptor.more = False
-        for connection in self.connections.values():
-            connection.abandon()
-        self.connections.clear()
+        self.clients.abandon()
 
     # -----------------------------------------------------------------------------------------
     # Nested too deeply
@@ -515,7 +385,7 @@ class Round:
         """Mute all that is ready: too many rounds are on the stack to serve anyone."""
         self._quieted = True
         for fd, mask in events:
-            connection = self.connections.get(fd)
+            connection = self._connections.get(fd)
             if connection is not None:
                 if mask & HANGUP:
                     connection.hang_up()
@@ -532,22 +402,10 @@ class Round:
     def _unquiet(self) -> None:
         self._quieted = False
         self._acceptor.unmute()
-        for connection in list(self.connections.values()):
+        for connection in list(self._connections.values()):
             if connection.closed:  # an earlier one made room
                 continue
-            self._touched = connection
+            connection.in_hand = True
             connection.watch()
             self._rest(connection)
-            self._touched = None
-
-
-def _backlog(listener: Listener, most: int) -> Iterator[socket.socket]:
-    """Give the connections that wait in a listener, as far as they can be taken."""
-    for _ in range(most):
-        try:
-            sock = listener.accept()
-        except OSError:
-            return
-        if sock is None:
-            return
-        yield sock
+            connection.in_hand = False

@@ -23,13 +23,14 @@ from typing import TYPE_CHECKING, Any, Final, Generic, NoReturn
 
 from . import forks
 from .acceptor import Acceptor
+from .clients import COUNTED, Clients
 from .command import Command
 from .errors import UsageError
 from .limits import DEFAULT_LIMITS, Limits
 from .listener import Listener, adopt, listen
 from .log import Log
 from .poller import READ, make_poller
-from .round import COUNTED, Round
+from .round import Round
 from .schema import CommandSet
 from .wakeup import Deadlines, Wakeup
 
@@ -127,17 +128,19 @@ class Server(Generic[C]):
                 self._listener, self._poller, self._deadlines, limits, log, self._clock
             )
             undo.pop_all()
+        clients = Clients(self._poller, acceptor, limits, self._most_clients(), log, self._clock)
         self._round = Round(
             self._poller,
             self._wakeup,
             self._deadlines,
             acceptor,
+            clients,
             commands,
             limits,
-            self._most_clients(),
             log,
             self._clock,
         )
+        self._clients = clients
         self._ready: Callable[[], list[tuple[int, int]]] = self._poller.poll
         self._fileno = self._poller.fileno()
         self._closed = False
@@ -298,8 +301,14 @@ class Server(Generic[C]):
             raise UsageError("the socket was made by somebody else, who alone can make it anew")
         if self._listener.is_reachable():
             return
-        old, self._listener = self._listener, self._listener.renewed(self._limits.backlog)
-        self._round.adopt(self._listener, old)
+        old = self._listener
+        fresh = old.renewed(self._limits.backlog)
+        try:
+            self._round.move_to(fresh, old)
+        except OSError:  # it can't be watched: no memory, too many watches
+            fresh.close()
+            raise
+        self._listener = fresh
         old.close()
 
     def stats(self) -> dict[str, int]:
@@ -310,8 +319,9 @@ class Server(Generic[C]):
         and the room was needed) count connections; ``turns`` counts frames, ``faults`` those that
         were no request, and ``dropped`` the calls that were not run because their client had gone.
         """
-        counts = self._round.counts
-        return {"clients": len(self._round.connections)} | {name: counts[name] for name in COUNTED}
+        counts = self._clients.counts
+        connected = len(self._clients.connections)
+        return {"clients": connected} | {name: counts[name] for name in COUNTED}
 
     def close(self) -> None:
         """Stop serving: remove the socket, tell the clients, free every descriptor. Idempotent.
@@ -335,7 +345,7 @@ class Server(Generic[C]):
         self._listener.vacate()
         self._round.close()
         if self._listener.owns_its_path:  # else whoever listens next serves them
-            self._round.turn_away_all(self._listener)
+            self._clients.turn_away_all(self._listener)
         self._listener.close()
         self._poller.close()
         self._wakeup.close()
@@ -353,7 +363,7 @@ class Server(Generic[C]):
             self._abandon("the server is closed")
 
     def __repr__(self) -> str:
-        state = "closed" if self._closed else f"{len(self._round.connections)} clients"
+        state = "closed" if self._closed else f"{len(self._clients.connections)} clients"
         return f"<ipcpoll.Server {self.address} ({state})>"
 
     def after_fork(self) -> None:

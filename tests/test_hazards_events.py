@@ -21,7 +21,7 @@ NEVER_A_FRAME = b"GET / HTTP/1.1\r\n\r\n"
 
 def the_connection(server):
     """Return the server's end of its only client."""
-    [connection] = server._round.connections.values()
+    [connection] = server._clients.connections.values()
     return connection
 
 
@@ -34,8 +34,8 @@ def test_hazard_47_number_that_is_used_again_in_a_nested_poll(server, connect, n
     """B has calls in the outer poll's row when it goes; C gets its number, and only C's calls."""
     first, gone = connect(server), connect(server)
     server.poll(Host())
-    number = max(server._round.connections)
-    old = server._round.connections[number]
+    number = max(server._clients.connections)
+    old = server._clients.connections[number]
     gone.send(*(call(i, "Echo", value=100 + i) for i in range(5)))
     first.send(call(1, "Do", value=1), call(2, "Do", value=2))
     host = Host()
@@ -58,7 +58,7 @@ def test_hazard_47_number_that_is_used_again_in_a_nested_poll(server, connect, n
     host.do = swap
     serve_until(server, lambda: ("do", 2) in host.log, host)
     settle(server, host)
-    new = server._round.connections[number]
+    new = server._clients.connections[number]
     assert new is not old, "the number was used again, or this test shows nothing"
     assert old.closed
     assert late[0].received() == [[7, 0, 7], [8, 0, 8]]
@@ -93,7 +93,7 @@ def test_hazard_48_copy_in_another_process_sends_no_events(server, connect):
     """The kernel reports a socket until its last copy is closed, unless it was unregistered."""
     kept, peer = connect(server), connect(server)
     server.poll(Host())
-    number = max(server._round.connections)
+    number = max(server._clients.connections)
     holder = subprocess.Popen(
         [sys.executable, "-c", "input()"], stdin=subprocess.PIPE, pass_fds=[number]
     )

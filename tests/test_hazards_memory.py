@@ -15,9 +15,9 @@ KIB = 1024
 
 def held(server) -> int:
     """What the server has counted, which must be what its connections hold."""
-    round_ = server._round
-    exact = sum(connection.held for connection in round_.connections.values())
-    assert round_._held == exact == sum(c.accounted for c in round_.connections.values())
+    clients = server._clients
+    exact = sum(connection.held for connection in clients.connections.values())
+    assert clients.held == exact == sum(c.accounted for c in clients.connections.values())
     return exact
 
 
@@ -197,7 +197,7 @@ def test_count_is_right_after_an_interruption(make_server, connect, monkeypatch,
 
     def interrupted(connection):
         monkeypatch.undo()
-        round_._held += 1000  # it had begun to count
+        server._clients.held += 1000  # it had begun to count
         raise interrupt
 
     monkeypatch.setattr(round_, "_rest", interrupted)

@@ -35,6 +35,7 @@ PARTS = {
     "address",
     "calls",
     "channel",
+    "clients",
     "connection",
     "descriptors",
     "directory",

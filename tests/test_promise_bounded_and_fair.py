@@ -157,7 +157,7 @@ def test_looking_for_the_first_turn_is_bounded_too(clock, make_server, connect):
     for peer in peers:
         peer.send(call(1, "Echo", value=1)[:-1])
     reads = []
-    for connection in server._round.connections.values():
+    for connection in server._clients.connections.values():
         _slow_down(connection, clock, reads)
     assert server.poll(Host(), max_seconds=0) == 0
     assert len(reads) == 5
@@ -260,7 +260,7 @@ def test_answers_are_joined(server, peer):
     """Sixteen at a time and the rest at the end of the poll, not one send each."""
     sends = []
     server.poll(Host())
-    [connection] = server._round.connections.values()
+    [connection] = server._clients.connections.values()
     connection._socket = _Counting(connection._socket, sends)
     peer.send(*(call(i, "Echo", value=1) for i in range(40)))
     assert server.poll(Host(), max_seconds=math.inf) == 40
@@ -290,7 +290,7 @@ def test_frames_wait_in_the_socket_when_sixteen_are_taken_apart(make_server, con
     host = Host()
     most = 0
     while server.poll(host, max_commands=1):
-        [connection] = server._round.connections.values()
+        [connection] = server._clients.connections.values()
         most = max(most, len(connection.protocol.waiting))
         assert connection.protocol.bytes_waiting < 2048
     assert most == 16

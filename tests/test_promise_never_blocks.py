@@ -94,7 +94,7 @@ def test_hazard_29_client_that_only_writes_is_stopped_and_memory_stays_flat(serv
     for _ in range(200):
         sent += writer.send_what_fits(flood[sent % len(flood) :])
         server.poll(host)
-    [connection] = server._round.connections.values()
+    [connection] = server._clients.connections.values()
     assert connection.unsent < 256 * 1024 + 60_000
     assert connection.protocol.bytes_waiting < 2 * 64 * 1024 + 16 * 60
     assert not readable(server)
@@ -148,7 +148,7 @@ def test_large_answer_leaves_in_pieces_as_it_is_read(server, peer):
     peer.call(1, "Blob", size=3_000_000)
     host = Host()
     server.poll(host)
-    [connection] = server._round.connections.values()
+    [connection] = server._clients.connections.values()
     assert connection.unsent > 2_000_000
     got = []
     serve_until(server, lambda: got.extend(peer.received(65536)) or got, host)
@@ -180,7 +180,7 @@ def test_sockets_are_non_blocking_whatever_the_default_timeout_is(directory, mak
             peer.call(1, "Echo", value=1)
             assert answers(server, peer, 1) == [[1, 0, 1]]
             assert server._listener._socket.gettimeout() == 0
-            [connection] = server._round.connections.values()
+            [connection] = server._clients.connections.values()
             assert connection._socket.gettimeout() == 0
     finally:
         socket.setdefaulttimeout(None)

@@ -260,7 +260,7 @@ def test_what_ipcpoll_did_not_foresee_costs_one_connection(
 ):
     peer, good = connect(server), connect(server)
     server.poll(Host())
-    [touched, _] = server._round.connections.values()
+    [touched, _] = server._clients.connections.values()
 
     def fail(*_):
         raise failure

@@ -341,7 +341,7 @@ def test_hazard_24_clients_take_a_quarter_of_the_descriptors(
 ):
     monkeypatch.setattr(resource, "getrlimit", lambda which: (descriptors, 5000))
     server = make_server(max_clients=wanted)
-    assert server._round._max_clients == most
+    assert server._clients._most == most
     if most < wanted:
         assert caplog.messages == [
             f"no more than {most} clients, not {wanted}: a quarter of the {descriptors} "
@@ -353,7 +353,7 @@ def test_hazard_24_clients_take_a_quarter_of_the_descriptors(
 
 def test_hazard_24_descriptors_without_a_limit(make_server, monkeypatch):
     monkeypatch.setattr(resource, "getrlimit", lambda which: (resource.RLIM_INFINITY,) * 2)
-    assert make_server(max_clients=5000)._round._max_clients == 5000
+    assert make_server(max_clients=5000)._clients._most == 5000
 
 
 def test_hazard_23_client_that_comes_when_no_descriptor_is_left_is_told(make_server, connect):
