@@ -528,7 +528,7 @@ class Round:
 
 def _backlog(listener: Listener, most: int) -> Iterator[socket.socket]:
     """Give the connections that wait in a listener, as far as they can be taken."""
-    for _ in range(most):
+    for _ in range(most + 1):  # Linux lets in one more than listen(2) was told
         try:
             sock = listener.accept()
         except OSError:
