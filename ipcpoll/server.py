@@ -298,8 +298,14 @@ class Server(Generic[C]):
             raise UsageError("the socket was made by somebody else, who alone can make it anew")
         if self._listener.is_reachable():
             return
-        old, self._listener = self._listener, self._listener.renewed(self._limits.backlog)
-        self._round.adopt(self._listener, old)
+        old = self._listener
+        fresh = old.renewed(self._limits.backlog)
+        try:
+            self._round.adopt(fresh, old)
+        except OSError:  # it can't be watched: no memory, too many watches
+            fresh.close()
+            raise
+        self._listener = fresh
         old.close()
 
     def stats(self) -> dict[str, int]:
