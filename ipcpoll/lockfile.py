@@ -83,6 +83,9 @@ def take(directory: Directory, socket_name: str) -> LockFile:
                 fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError:
                 raise already_running(os.path.join(directory.path, socket_name), _pid(fd)) from None
+            except OSError as error:  # ENOLCK, EOPNOTSUPP: some network file systems
+                words = f"this file system has no locks: {error.strerror}"
+                raise OSError(error.errno, words, path) from None
             if directory.holds(name, status):
                 _check_content(fd, path)
                 lock = LockFile(directory, name, fd)

@@ -416,6 +416,23 @@ def test_hazard_04_lock_that_always_vanishes_is_given_up(directory, monkeypatch)
     assert descriptors() == before
 
 
+def test_hazard_04_file_system_without_locks_is_said(directory, monkeypatch):
+    """Without a lock nothing is promised, so there is no server."""
+
+    def no_locks(fd, operation):
+        raise OSError(errno.ENOLCK, "No locks available")
+
+    monkeypatch.setattr(fcntl, "flock", no_locks)
+    before = descriptors()
+    with pytest.raises(
+        OSError, match="this file system has no locks: No locks available"
+    ) as caught:
+        Server(f"{directory}/s", Echo)
+    assert caught.value.filename == f"{directory}/s.lock"
+    assert os.listdir(directory) == ["s.lock"], "it may be another's, who has it locked elsewhere"
+    assert descriptors() == before
+
+
 # ---------------------------------------------------------------------------------------------
 # 5 and 6: modes and the umask
 
