@@ -18,6 +18,7 @@ import socket
 from collections.abc import Callable, Iterator
 from typing import Final
 
+from .descriptors import above_stdio
 from .limits import Limits
 from .listener import Listener
 from .log import Log
@@ -132,6 +133,6 @@ class Acceptor:
 def _open_spare() -> io.FileIO | None:
     """Return a descriptor to give up later, None if there is none left."""
     try:
-        return io.FileIO(os.devnull)
+        return io.FileIO(above_stdio(os.open(os.devnull, os.O_RDONLY | os.O_CLOEXEC)))
     except OSError:
         return None

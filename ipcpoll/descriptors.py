@@ -29,10 +29,14 @@ def socket_above_stdio(sock: socket.socket) -> socket.socket:
     """Return `sock`, or the same socket on a descriptor above 2."""
     if sock.fileno() >= _LOWEST:
         return sock
-    return socket.socket(sock.family, sock.type, sock.proto, fileno=above_stdio(sock.detach()))
+    seconds = sock.gettimeout()
+    moved = socket.socket(sock.family, sock.type, sock.proto, fileno=above_stdio(sock.detach()))
+    moved.settimeout(seconds)  # it has got that of `socket.setdefaulttimeout`, and would block
+    return moved
 
 
 def unix_socket() -> socket.socket:
     """Return a new non-blocking stream socket, close-on-exec, above 2."""
-    sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_NONBLOCK)
+    sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    sock.setblocking(False)  # macOS has no SOCK_NONBLOCK
     return socket_above_stdio(sock)

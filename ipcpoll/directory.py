@@ -9,7 +9,8 @@ out. What is promised:
 * After the check everything is reached through the descriptor: a `chdir`, or a path that leads
   elsewhere later, changes nothing.
 
-Only the last directory of a name is ever made, never a parent, and none is ever changed.
+Only the last directory of a name is ever made, never a parent. None is ever changed, except that
+this user gets back the own rights to the directory of a name.
 """
 
 from __future__ import annotations
@@ -27,6 +28,7 @@ from .errors import UnsafeAddress
 MOST_PATH_BYTES: Final = 107 if sys.platform == "linux" else 103
 """sun_path of unix(7) has 108 bytes on Linux and 104 elsewhere, one for the closing NUL."""
 
+_PRIVATE: Final = 0o700
 _OTHERS: Final = 0o077
 _OTHERS_WRITE: Final = 0o022
 _PROC: Final = "/proc/self/fd"
@@ -105,12 +107,17 @@ def open_private_directory(path: str) -> Directory:
     Raises UnsafeAddress when another user owns it or can enter it, and OSError.
     """
     try:
-        os.mkdir(path, 0o700)
+        os.mkdir(path, _PRIVATE)
     except FileExistsError:
         pass
-    else:
-        # A umask may have taken our own rights. The parent is ours or sticky: it is still ours.
-        os.chmod(path, 0o700)
+    except OSError as error:
+        words = f"the directory of this name can't be made: {error.strerror}"
+        raise OSError(error.errno, words, path) from None
+    status = os.lstat(path)
+    if why_not_private(status) is None and status.st_mode & _PRIVATE != _PRIVATE:
+        # A umask took our own rights, now or when a server died young. The parent is ours or
+        # sticky: it is still ours.
+        os.chmod(path, stat.S_IMODE(status.st_mode) | _PRIVATE)
     try:
         directory = Directory(path, _open(path, os.O_NOFOLLOW), private=True)
     except NotADirectoryError:  # a link too, with these flags

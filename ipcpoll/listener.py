@@ -38,6 +38,9 @@ _PRIVATE: Final = 0o600
 _WENT_AWAY: Final = frozenset({errno.ECONNABORTED, errno.EPROTO, errno.EPERM})
 """accept(2) took a connection that is none any more; the next may be fine."""
 
+_MOST_GONE: Final = 64
+"""Such connections in one `accept`. Where a sandbox forbids accept(2) they would never end."""
+
 _SO_PASSRIGHTS: Final = 83
 """Linux 6.16: whether a socket takes descriptors that a peer passes (SCM_RIGHTS)."""
 
@@ -101,13 +104,15 @@ class Listener:
 
         Raises OSError when it can't be taken now: no descriptor left (EMFILE, ENFILE), no memory.
         """
+        gone = 0
         while True:
             try:
                 sock, _ = self._socket.accept()
             except (BlockingIOError, InterruptedError):
                 return None
             except OSError as error:
-                if error.errno in _WENT_AWAY:
+                gone += 1
+                if error.errno in _WENT_AWAY and gone < _MOST_GONE:
                     continue
                 raise
             sock.setblocking(False)
@@ -218,7 +223,8 @@ def _bound(place: Place, backlog: int) -> socket.socket:
     with ExitStack() as undo:
         sock = undo.enter_context(unix_socket())
         # Before bind: bind(2) makes the file with the mode of the descriptor, less the umask.
-        os.fchmod(sock.fileno(), _PRIVATE)
+        with contextlib.suppress(OSError):  # macOS: EINVAL; `_bind` sees to it there
+            os.fchmod(sock.fileno(), _PRIVATE)
         _refuse_descriptors(sock)
         undo.callback(place.remove_socket)
         _bind(sock, place, address)
@@ -242,7 +248,7 @@ def _bind(sock: socket.socket, place: Place, address: str) -> None:
         raise UnsafeAddress(f"the socket was replaced while it was made: {place.path}")
     place.made = status
     if stat.S_IMODE(status.st_mode) != _PRIVATE:
-        # A umask with 0600 in it. Nobody can connect before `listen`.
+        # A umask with 0600 in it, or no `fchmod`. Nobody can connect before `listen`.
         os.chmod(place.name, _PRIVATE, dir_fd=place.directory.fd)
 
 
@@ -256,14 +262,26 @@ def _make_way(place: Place, address: str) -> None:
         raise FileExistsError(errno.EEXIST, words, place.path)
     if status.st_uid != os.geteuid():
         raise UnsafeAddress(f"the socket belongs to user {status.st_uid}: {place.path}")
+    result, pid = _probe(address)
+    if result == errno.EACCES and not status.st_mode & stat.S_IWUSR:
+        # Not even its owner may connect: made under a umask of 0777 by a server that died before
+        # it gave it its mode. If it lives all the same, it gets its mode back.
+        os.chmod(place.name, _PRIVATE, dir_fd=place.directory.fd)
+        result, pid = _probe(address)
+        if result not in (errno.ECONNREFUSED, errno.ENOENT):
+            os.chmod(place.name, stat.S_IMODE(status.st_mode), dir_fd=place.directory.fd)
+    if result == errno.ECONNREFUSED:
+        place.directory.remove(place.name)
+    elif result != errno.ENOENT:
+        # EAGAIN is a full backlog: alive and busy. Whatever else it is, it is not dead.
+        raise already_running(place.path, pid)
+
+
+def _probe(address: str) -> tuple[int, int | None]:
+    """Connect; return the errno, and the pid of the server that took the connection."""
     with unix_socket() as probe:
         result = probe.connect_ex(address)
-        if result == errno.ECONNREFUSED:
-            place.directory.remove(place.name)
-        elif result != errno.ENOENT:
-            # EAGAIN is a full backlog: alive and busy. Whatever else it is, it is not dead.
-            pid = credentials(probe).pid if result == 0 else None
-            raise already_running(place.path, pid)
+        return result, credentials(probe).pid if result == 0 else None
 
 
 def _refuse_descriptors(sock: socket.socket) -> None:

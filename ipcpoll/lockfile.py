@@ -83,6 +83,9 @@ def take(directory: Directory, socket_name: str) -> LockFile:
                 fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError:
                 raise already_running(os.path.join(directory.path, socket_name), _pid(fd)) from None
+            except OSError as error:  # ENOLCK, EOPNOTSUPP: some network file systems
+                words = f"this file system has no locks: {error.strerror}"
+                raise OSError(error.errno, words, path) from None
             if directory.holds(name, status):
                 _check_content(fd, path)
                 lock = LockFile(directory, name, fd)
@@ -142,9 +145,17 @@ def _open(directory: Directory, name: str, path: str) -> int:
 
 
 def _mend_mode(directory: Directory, name: str) -> None:
-    """A server that died young under a umask of 0777 has left a lock that nobody can open."""
+    """Open an own lock to this user again: one that was made under a umask of 0777.
+
+    Its server died before it gave it its mode and its content, so it is empty.
+    """
     status = directory.status(name)
-    if status is not None and stat.S_ISREG(status.st_mode) and status.st_uid == os.geteuid():
+    if (
+        status is not None
+        and stat.S_ISREG(status.st_mode)
+        and status.st_uid == os.geteuid()
+        and (status.st_size, status.st_nlink) == (0, 1)
+    ):
         os.chmod(name, _MODE, dir_fd=directory.fd)
 
 

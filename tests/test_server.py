@@ -57,7 +57,7 @@ def test_path_may_be_a_str_or_a_path(directory):
             assert server.address == str(address)
 
 
-def test_relative_path_is_made_absolute(directory, monkeypatch):
+def test_hazard_13_relative_path_is_made_absolute(directory, monkeypatch):
     monkeypatch.chdir(directory)
     with Server("./s", Echo) as server:
         assert server.address == f"{directory}/s"
@@ -66,7 +66,7 @@ def test_relative_path_is_made_absolute(directory, monkeypatch):
 
 
 @pytest.mark.parametrize("umask", [0, 0o022, 0o077, 0o777])
-def test_socket_has_mode_0600_whatever_the_umask_is(directory, umask):
+def test_hazard_06_socket_has_mode_0600_whatever_the_umask_is(directory, umask):
     before = os.umask(umask)
     try:
         with Server(f"{directory}/s", Echo) as server:
@@ -76,7 +76,7 @@ def test_socket_has_mode_0600_whatever_the_umask_is(directory, umask):
         os.umask(before)
 
 
-def test_live_server_is_not_disturbed(server):
+def test_hazard_02_live_server_is_not_disturbed(server):
     with pytest.raises(AlreadyRunning) as caught:
         Server(server.address, Echo)
     assert str(caught.value) == (
@@ -88,7 +88,7 @@ def test_live_server_is_not_disturbed(server):
         assert answers(server, peer, 1) == [[1, 0, 1]]
 
 
-def test_live_server_with_a_full_backlog_is_not_taken_for_dead(directory):
+def test_hazard_02_live_server_with_a_full_backlog_is_not_taken_for_dead(directory):
     path = f"{directory}/busy"
     with full_backlog(path):
         with pytest.raises(AlreadyRunning):
@@ -96,7 +96,7 @@ def test_live_server_with_a_full_backlog_is_not_taken_for_dead(directory):
         assert os.path.exists(path)
 
 
-def test_dead_socket_of_our_own_is_replaced(directory):
+def test_hazard_10_dead_socket_of_our_own_is_replaced(directory):
     path = f"{directory}/s"
     with socket.socket(socket.AF_UNIX) as sock:
         sock.bind(path)
@@ -132,7 +132,7 @@ def make_link_to_socket(path):
     ],
     ids=["file", "link to a file", "link to a socket", "fifo", "directory", "dangling link"],
 )
-def test_what_is_no_socket_is_not_touched(directory, make):
+def test_hazard_01_what_is_no_socket_is_not_touched(directory, make):
     path = f"{directory}/s"
     make(path)
     before = os.lstat(path)
@@ -147,7 +147,7 @@ def test_what_is_no_socket_is_not_touched(directory, make):
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="needs root to give a file away")
-def test_socket_of_another_user_is_not_touched(directory):
+def test_hazard_01_socket_of_another_user_is_not_touched(directory):
     path = f"{directory}/s"
     with socket.socket(socket.AF_UNIX) as sock:
         sock.bind(path)
@@ -157,7 +157,7 @@ def test_socket_of_another_user_is_not_touched(directory):
     assert os.path.exists(path)
 
 
-def test_another_server_that_takes_the_address_in_between(directory, monkeypatch):
+def test_hazard_03_another_server_that_takes_the_address_in_between(directory, monkeypatch):
     path = f"{directory}/s"
     with socket.socket(socket.AF_UNIX) as other:
         other.bind(path)
@@ -183,7 +183,7 @@ def test_probe_of_a_socket_that_vanishes(directory, monkeypatch):
     Server(path, Echo).close()
 
 
-def test_close_does_not_remove_a_socket_that_is_not_its_own(directory):
+def test_hazard_09_close_does_not_remove_a_socket_that_is_not_its_own(directory):
     path = f"{directory}/s"
     server = Server(path, Echo)
     os.unlink(path)
@@ -199,7 +199,7 @@ def test_close_when_the_socket_is_gone_already(directory):
     server.close()
 
 
-def test_path_that_is_too_long(directory):
+def test_hazard_12_path_that_is_too_long(directory):
     """A path of any length will do; it is the last part that has its limit then."""
     path = f"{directory}/{'x' * 120}"
     with pytest.raises(OSError, match="a socket's path may have 107 bytes, this has") as caught:
@@ -218,7 +218,7 @@ def test_interrupt_while_it_is_bound_leaves_nothing_open(directory, monkeypatch)
     assert os.listdir(directory) == []
 
 
-def test_longest_path(directory):
+def test_hazard_12_longest_path(directory):
     path = f"{directory}/{'x' * (106 - len(directory))}"
     assert len(path) == 107
     Server(path, Echo).close()
@@ -455,6 +455,22 @@ def test_connection_that_went_away_in_the_backlog_is_passed_over(server, connect
         return accept(sock)
 
     monkeypatch.setattr(socket.socket, "accept", accept_after_errors)
+    assert answers(server, peer, 1) == [[1, 0, 1]]
+
+
+def test_accept_that_is_forbidden_for_ever_does_not_block(server, connect, monkeypatch, caplog):
+    """A sandbox says EPERM each time; a firewall says it of one connection."""
+    peer = connect(server)
+    peer.call(1, "Echo", value=1)
+
+    def forbidden(sock):
+        raise PermissionError(errno.EPERM, "Operation not permitted")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(socket.socket, "accept", forbidden)
+        server.poll(Host())
+    assert not readable(server), "there is a pause"
+    assert "no new connection for" in caplog.text
     assert answers(server, peer, 1) == [[1, 0, 1]]
 
 
