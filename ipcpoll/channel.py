@@ -117,6 +117,28 @@ def _connect(path: str, address: str, wait: WaitTime) -> tuple[socket.socket, Cr
         pause = min(2 * pause, _LONGEST_RETRY)
 
 
+class _SelectPoll:
+    """As much of `select.poll` as is needed here, by `select.select`.
+
+    eventlet takes the one away and gives the other, which lets other greenlets run meanwhile and
+    takes a descriptor of any number.
+    """
+
+    def register(self, sock: socket.socket, mask: int) -> None:
+        """Watch this socket, and no other."""
+        self._sock = sock
+        self._mask = mask
+
+    modify = register
+
+    def poll(self, milliseconds: int) -> list[tuple[int, int]]:
+        """Return what is ready within the time."""
+        room = [self._sock] if self._mask & select.POLLOUT else []
+        readable, writable, _ = select.select([self._sock], room, [], milliseconds / 1000)
+        mask = (select.POLLIN if readable else 0) | (select.POLLOUT if writable else 0)
+        return [(self._sock.fileno(), mask)] if mask else []
+
+
 class Outgoing:
     """One frame that waits to be sent. `call_id` None: a notification or a cancel."""
 
@@ -145,7 +167,7 @@ class Channel:
         self._unread = False  # the server has gone, and had not read the calls that waited
         self._left_unread: set[int] = set()  # given up, and known to be unread then
         self._end: Callable[[], Exception] | None = None  # makes what later calls raise
-        self._poll = select.poll()
+        self._poll = select.poll() if hasattr(select, "poll") else _SelectPoll()
         self._poll.register(self._socket, select.POLLIN)
         self._wants_room = False  # the poll object waits for room to send too
 

@@ -28,7 +28,7 @@ from .limits import Limits
 from .listener import Listener
 from .log import Log
 from .peer import credentials
-from .poller import Poller, has_hung_up
+from .poller import Poller, has_hung_up, is_readable
 from .protocol import ServerProtocol
 
 COUNTED: Final = ("accepted", "refused", "untrusted", "evicted", "turns", "faults", "dropped")
@@ -69,20 +69,17 @@ class Clients:
     # -----------------------------------------------------------------------------------------
     # Coming
 
-    def admit(self, sock: socket.socket, look: Callable[[], None]) -> None:
-        """Watch a new connection, or turn it away. `look` takes in what is ready just now."""
+    def admit(self, sock: socket.socket) -> None:
+        """Watch a new connection, or turn it away."""
         self.counts["accepted"] += 1
         try:
             peer = credentials(sock)
             if peer.uid != os.geteuid():
                 self._refuse_stranger(sock, peer.uid)
                 return
-            if len(self.connections) >= self._most:
-                # Who has sent something since it was accepted, a moment ago perhaps, is not silent.
-                look()
-                if len(self.connections) >= self._most and not self._evict_silent():
-                    self.turn_away(sock, f"{self._most} clients, which is its limit")
-                    return
+            if len(self.connections) >= self._most and not self._evict_silent():
+                self.turn_away(sock, f"{self._most} clients, which is its limit")
+                return
             protocol = ServerProtocol(self._limits, self._decoder)
             connection = Connection(sock, peer, protocol, self._poller, self._limits)
         except OSError as error:  # ENOSPC, ENOMEM: epoll_ctl(2) takes no more
@@ -113,11 +110,11 @@ class Clients:
             except OSError:
                 pass  # it has gone, or sent nothing yet
 
-    def move_to(self, listener: Listener, old: Listener, look: Callable[[], None]) -> None:
+    def move_to(self, listener: Listener, old: Listener) -> None:
         """Take connections from another listener; those that wait in the old one come along."""
         self._acceptor.move_to(listener)
         for sock in _backlog(old, self._limits.backlog):
-            self.admit(sock, look)
+            self.admit(sock)
 
     # -----------------------------------------------------------------------------------------
     # Room
@@ -154,8 +151,12 @@ class Clients:
     def _evict_silent(self) -> bool:
         """Make room: close the oldest connection that never finished a frame and waits for none."""
         for connection in self.connections.values():
-            silent = not (connection.finished_a_frame or connection.busy)
-            if silent and connection not in self.row:
+            if connection.finished_a_frame or connection.busy or connection in self.row:
+                continue
+            if is_readable(connection.fd):  # it came a moment ago perhaps, and with its call
+                connection.readable = True
+                self.row[connection] = None
+            else:
                 self._log.warning("evicted", "a client that never finished a frame made room")
                 self._evict(connection, "needed the room of a client that finished no request")
                 return True

@@ -68,17 +68,22 @@ class Directory:
         temporary directories know a live socket. A longer one leads through the descriptor.
         """
         path = os.path.join(self.path, name)
-        if len(os.fsencode(path)) <= MOST_PATH_BYTES:
+        return path if _fits(path) else self.held_address_of(name)
+
+    def held_address_of(self, name: str) -> str:
+        """Return the path through the descriptor, as far as there is one that fits.
+
+        It leads into this directory, even if somebody has put another at its path meanwhile.
+        """
+        path = os.path.join(self.path, name)
+        held = f"{_PROC}/{self.fd}/{name}"
+        if _fits(held) and os.path.isdir(_PROC):
+            return held
+        if _fits(path):
             return path
-        short = f"{_PROC}/{self.fd}/{name}"
-        if len(os.fsencode(short)) > MOST_PATH_BYTES or not os.path.isdir(_PROC):
-            raise OSError(
-                errno.ENAMETOOLONG,
-                f"a socket's path may have {MOST_PATH_BYTES} bytes, "
-                f"this has {len(os.fsencode(path))}",
-                path,
-            )
-        return short
+        size = len(os.fsencode(path))
+        words = f"a socket's path may have {MOST_PATH_BYTES} bytes, this has {size}"
+        raise OSError(errno.ENAMETOOLONG, words, path)
 
     def reopened(self) -> Directory:
         """Return what stands at the path now, opened and checked as this one was."""
@@ -165,6 +170,10 @@ def _checked(directory: Directory, fault: str | None) -> Directory:
         directory.close()
         raise UnsafeAddress(f"no socket is made in {directory.path}: it {fault}")
     return directory
+
+
+def _fits(path: str) -> bool:
+    return len(os.fsencode(path)) <= MOST_PATH_BYTES
 
 
 def _mode(status: os.stat_result) -> str:

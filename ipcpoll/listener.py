@@ -23,11 +23,11 @@ import os
 import socket
 import stat
 from contextlib import ExitStack
-from typing import Final
+from typing import Any, Final
 
 from . import lockfile
 from .address import is_name, socket_path
-from .descriptors import socket_above_stdio, unix_socket
+from .descriptors import above_stdio, socket_above_stdio, unix_socket
 from .directory import Directory, open_directory, open_private_directory
 from .errors import AlreadyRunning, UnsafeAddress
 from .lockfile import LockFile, already_running
@@ -107,7 +107,7 @@ class Listener:
         gone = 0
         while True:
             try:
-                sock, _ = self._socket.accept()
+                return _accepted(self._socket)
             except (BlockingIOError, InterruptedError):
                 return None
             except OSError as error:
@@ -115,8 +115,6 @@ class Listener:
                 if error.errno in _WENT_AWAY and gone < _MOST_GONE:
                     continue
                 raise
-            sock.setblocking(False)
-            return socket_above_stdio(sock)
 
     def is_reachable(self) -> bool:
         """Return whether the path still leads to this socket. One stat(2)."""
@@ -204,6 +202,27 @@ def adopt(sock: socket.socket, backlog: int) -> Listener:
     return Listener(sock, os.path.abspath(path), None)
 
 
+def _accepted(listener: Any) -> socket.socket:
+    """Accept, and lose no descriptor, even if there is no memory for its socket object.
+
+    In `socket.accept` an exception between its two steps leaves the descriptor open: its client
+    would wait for ever.
+    """
+    if not hasattr(listener, "_accept"):  # eventlet has a socket of its own
+        sock, _ = listener.accept()
+        sock.setblocking(False)
+        return socket_above_stdio(sock)
+    fd, _ = listener._accept()
+    try:
+        fd = above_stdio(fd)
+        sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM, 0, fileno=fd)
+    except BaseException:
+        os.close(fd)
+        raise
+    sock.setblocking(False)
+    return sock
+
+
 def _listen_in(directory: Directory, name: str, backlog: int) -> Listener:
     with ExitStack() as undo:
         undo.callback(directory.close)
@@ -219,7 +238,7 @@ def _listen_in(directory: Directory, name: str, backlog: int) -> Listener:
 def _bound(place: Place, backlog: int) -> socket.socket:
     """Return a new socket that listens at a place. What fails leaves nothing behind."""
     address = place.directory.address_of(place.name)
-    _make_way(place, address)
+    _make_way(place)
     with ExitStack() as undo:
         sock = undo.enter_context(unix_socket())
         # Before bind: bind(2) makes the file with the mode of the descriptor, less the umask.
@@ -252,7 +271,7 @@ def _bind(sock: socket.socket, place: Place, address: str) -> None:
         os.chmod(place.name, _PRIVATE, dir_fd=place.directory.fd)
 
 
-def _make_way(place: Place, address: str) -> None:
+def _make_way(place: Place) -> None:
     """Remove a dead socket of this user; refuse to touch anything else."""
     status = place.directory.status(place.name)
     if status is None:
@@ -262,6 +281,7 @@ def _make_way(place: Place, address: str) -> None:
         raise FileExistsError(errno.EEXIST, words, place.path)
     if status.st_uid != os.geteuid():
         raise UnsafeAddress(f"the socket belongs to user {status.st_uid}: {place.path}")
+    address = place.directory.held_address_of(place.name)
     result, pid = _probe(address)
     if result == errno.EACCES and not status.st_mode & stat.S_IWUSR:
         # Not even its owner may connect: made under a umask of 0777 by a server that died before

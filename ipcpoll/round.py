@@ -162,15 +162,11 @@ class Round:
         if accept:
             for sock, room in self._acceptor.accept(deadline):
                 if room:
-                    self.clients.admit(sock, self._look)
+                    self.clients.admit(sock)
                 else:
                     self.clients.turn_away(sock, "no descriptor left")
             # What the new ones have sent, and which of them have gone again meanwhile.
-            self._look()
-
-    def _look(self) -> None:
-        """Let what is ready just now join the row, but for new connections."""
-        self._sort(self._poller.poll())
+            self._sort(self._poller.poll())
 
     def _sort(self, events: list[tuple[int, int]]) -> bool:
         """Take in what the poller says; return whether there are new connections."""
@@ -366,7 +362,7 @@ class Round:
 
     def move_to(self, listener: Listener, old: Listener) -> None:
         """Take connections from another listener; those that wait in the old one come along."""
-        self.clients.move_to(listener, old, self._look)
+        self.clients.move_to(listener, old)
 
     def close(self) -> None:
         """End every connection; one whose command is on the stack is ended as it returns."""

@@ -38,10 +38,12 @@ if TYPE_CHECKING:
     from typing_extensions import TypeVar
 
     C = TypeVar("C", default=Any)
+    D = TypeVar("D", default=Any)
 else:
     from typing import TypeVar
 
     C = TypeVar("C")
+    D = TypeVar("D")
 
 _NO_DESCRIPTOR: Final = -2
 """Stands for the timer's descriptor where the platform has none and a deadline is due."""
@@ -83,10 +85,10 @@ class Server(Generic[C]):
     def from_socket(
         cls,
         sock: socket.socket,
-        commands: type[Command[C, Any]] | Iterable[type[Command[C, Any]]] | types.UnionType,
+        commands: type[Command[D, Any]] | Iterable[type[Command[D, Any]]] | types.UnionType,
         *,
         limits: Limits = DEFAULT_LIMITS,
-    ) -> Server[C]:
+    ) -> Server[D]:
         """Return a server on a socket that listens already; it belongs to the server from now on.
 
         For systemd's socket activation: ``socket.socket(fileno=3)`` when ``LISTEN_PID`` is this
@@ -97,7 +99,7 @@ class Server(Generic[C]):
         Raises ValueError for what is no listening Unix stream socket with a path, TypeError as the
         constructor. Then the socket is still the caller's.
         """
-        server = cls.__new__(cls)
+        server: Server[D] = Server.__new__(cls)  # type: ignore[arg-type]
         server._closed = True
         server._start(lambda: adopt(sock, limits.backlog), CommandSet(commands), limits)
         return server

@@ -22,6 +22,8 @@ from collections.abc import Callable
 from posix import read as _read
 from posix import write as _write
 
+from .descriptors import above_stdio
+
 NANOSECONDS = 1_000_000_000
 
 
@@ -44,7 +46,8 @@ class Wakeup:
         self._writing: set[object] = set()
         self._made_by = os.getpid()
         if hasattr(os, "eventfd"):
-            self._read = self._write = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
+            eventfd = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
+            self._read = self._write = above_stdio(eventfd)
         else:  # macOS and the BSDs
             self._read, self._write = _pipe()
         self._open = [self._read] if self._read == self._write else [self._read, self._write]
@@ -115,7 +118,7 @@ _ONE = (1).to_bytes(8, sys.byteorder)  # eventfd(2): eight bytes are added to it
 
 
 def _pipe() -> tuple[int, int]:
-    read, write = os.pipe()
+    read, write = map(above_stdio, os.pipe())
     os.set_blocking(read, False)
     os.set_blocking(write, False)
     return read, write
@@ -130,7 +133,7 @@ class Timer:
 
     def __init__(self) -> None:
         self._set_at = _timerfd_functions()
-        self._fd = self._set_at.create()
+        self._fd = above_stdio(self._set_at.create())
 
     def fileno(self) -> int:
         """Return the descriptor to watch for reading; -1 after `close`."""
@@ -261,10 +264,15 @@ class Deadlines:
             if when is None:
                 return
             try:
-                self._timer = Timer()
+                timer = Timer()
             except (OSError, AttributeError):
                 return
-            self._watch(self._timer.fileno())
+            try:
+                self._watch(timer.fileno())
+            except OSError:  # no memory, too many watches: as if there were no timer
+                timer.close()
+                return
+            self._timer = timer
         self._timer.arm(when)
         self._armed = when
 

@@ -7,7 +7,7 @@ another greenlet run is watched by greenlet's own trace function, which sees eve
 from __future__ import annotations
 
 import pytest
-from harness import finish, run_python
+from harness import finish, full_backlog, run_python
 from loops import need
 
 PATCH = {
@@ -136,11 +136,11 @@ def test_server_in_a_greenlet_serves_a_process(directory, library, order):
     assert client is not None
 
 
-@pytest.mark.parametrize("order", ORDERS)
-def test_client_lets_other_greenlets_run_while_it_waits(directory, order):
+@cases
+def test_client_lets_other_greenlets_run_while_it_waits(directory, library, order):
     """The server is one of them: nothing would ever be answered otherwise."""
-    need("gevent")
-    source = ORDERS[order]("gevent") + NAMES["gevent"] + SERVE
+    need(library)
+    source = ORDERS[order](library) + NAMES[library] + SERVE
     source += """
     def ask():
         with ipcpoll.Client(path, timeout=20) as client:
@@ -151,6 +151,27 @@ def test_client_lets_other_greenlets_run_while_it_waits(directory, order):
     assert switches == [], switches
 """
     finish(run_python(source, f"{directory}/s", "100"))
+
+
+@cases
+def test_full_backlog_holds_nobody_beyond_the_time_limit(directory, library, order):
+    need(library)
+    source = ORDERS[order](library) + NAMES[library]
+    source += """
+import sys, time
+from harness import Echo
+with Timeout(20):
+    try:
+        ipcpoll.send(Echo(1), sys.argv[1], timeout=0.05)
+    except ipcpoll.NotPolled as error:
+        print("its backlog is full" in str(error))
+    try:
+        ipcpoll.Server(sys.argv[1], [Echo])
+    except ipcpoll.AlreadyRunning:
+        print("alive")
+"""
+    with full_backlog(f"{directory}/s"):
+        assert finish(run_python(source, f"{directory}/s")) == "True\nalive\n"
 
 
 @cases

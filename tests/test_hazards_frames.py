@@ -213,8 +213,24 @@ def attack(
         assert resident() - before < MOST_KEPT
         assert server.stats()["clients"] == 1
     settle(server, host)
-    assert best < most_cpu, f"{best * 1000:.0f} ms"
+    assert best < most_cpu * slowness(best, most_cpu), f"{best * 1000:.0f} ms"
     return best, seen
+
+
+def slowness(best: float, most_cpu: float) -> float:
+    """Return by how much this machine is slower now than one for which the bounds were set.
+
+    Asked only when a bound is not kept: by what cbor2 alone takes for 250,000 arrays, 35 ms there.
+    """
+    if best < most_cpu:
+        return 1
+    data = array_of([b"\x80"] * 250_000)
+    took = []
+    for _ in range(5):
+        begin = time.thread_time()
+        cbor2.loads(data)
+        took.append(time.thread_time() - begin)
+    return max(1.0, min(took) / 0.035)
 
 
 # ---------------------------------------------------------------------------------------------

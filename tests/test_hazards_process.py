@@ -473,7 +473,7 @@ wounded = 0
 for n in range(first, last, step):
     print(n, flush=True)
     open_before = len(os.listdir("/proc/self/fd"))
-    peer = connected()
+    peer = Peer(server)  # it is accepted in the poll whose memory fails
     peer.send(*asked)
     gc.collect()
     _testcapi.set_nomemory(n, n + failures)
