@@ -57,8 +57,11 @@ users = pytest.mark.parametrize(
     ],
 )
 
+# All is imported before: another user may not be able to read this Python, nor this checkout.
 BECOME = """
 import os, sys
+import ctypes, difflib, json, signal, socket, stat, threading, time, traceback
+import harness, ipcpoll
 user = int(sys.argv.pop(1))
 if user != os.geteuid():
     os.setgroups([])
