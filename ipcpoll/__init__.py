@@ -1,6 +1,7 @@
 """ipcpoll: a program's own main loop answers other processes. No thread."""
 
 from .address import runtime_path
+from .attachment import Attachment
 from .client import Client, send
 from .command import Command
 from .errors import (
@@ -31,6 +32,7 @@ from .single_instance import serve_or_send
 
 __all__ = [
     "AlreadyRunning",
+    "Attachment",
     "Busy",
     "Cancelled",
     "Client",

@@ -23,6 +23,7 @@ from typing import TYPE_CHECKING, Any, Final, Generic, NoReturn
 
 from . import forks
 from .acceptor import Acceptor
+from .attachment import Attachment
 from .clients import COUNTED, Clients
 from .command import Command
 from .errors import UsageError
@@ -109,6 +110,8 @@ class Server(Generic[C]):
     ) -> None:
         self._pid = os.getpid()
         self._limits = limits
+        self.attachments: set[Attachment] = set()
+        """What attaches it to main loops; `close` detaches each."""
         self._clock: Callable[[], float] = time.monotonic
         # The thread that is inside `poll`. A dict, because `setdefault` is one step for all threads
         # and leaves nothing locked when an exception comes right behind it.
@@ -340,6 +343,8 @@ class Server(Generic[C]):
             self._abandon(forks.IN_CHILD)
             return
         self._refuse_other_threads()
+        for attachment in list(self.attachments):
+            attachment.detach()
         self._closed = True
         self._fileno = -1
         self._refuse_polls("the server is closed")
@@ -378,6 +383,8 @@ class Server(Generic[C]):
         In a forked child the epoll set is the parent's too: an unregistration here would make
         the parent deaf, closing is harmless.
         """
+        for attachment in list(self.attachments):
+            attachment.abandon()
         self._closed = True
         self._fileno = -1
         self._refuse_polls(reason)

@@ -1,17 +1,55 @@
-"""What a test does that needs a library which not every desk has."""
+"""What a test does that needs a library, or a screen, which not every desk has."""
 
 from __future__ import annotations
 
 import importlib.util
 import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 import pytest
 
+DEBIANS = sys.base_prefix == "/usr"
+"""Whether this is the system's Python, which sees the system's packages: the GUI loops."""
 
-def need(name: str) -> None:
-    """Skip the test where the module `name` is not installed; in CI, where it must be, fail."""
+
+def need(name: str, install: str = "", *, everywhere: bool = True) -> None:
+    """Skip the test where the module `name` is not installed; in CI, where it must be, fail.
+
+    `install` is the command that would help. Not `everywhere`: only the system's Python must have
+    it, in CI too.
+    """
     if importlib.util.find_spec(name) is not None:
         return
-    if os.environ.get("CI"):
-        pytest.fail(f"{name} is not installed, and CI must have it (pyproject.toml)")
-    pytest.skip(f"{name} is not installed")
+    missing(f"{name} is not installed", install, fails=everywhere or DEBIANS)
+
+
+def missing(what: str, install: str = "", *, fails: bool = True) -> None:
+    """Skip the test, or fail it in CI."""
+    sentence = f"{what}; {install} would install it" if install else what
+    if fails and os.environ.get("CI"):
+        pytest.fail(f"{sentence}, and CI must have it")
+    pytest.skip(sentence)
+
+
+@contextmanager
+def screen() -> Iterator[str]:
+    """Run an X server without a screen, and give its display; skip where there is none."""
+    if shutil.which("Xvfb") is None:
+        missing("Xvfb is not installed", "apt-get install xvfb")
+    read, write = os.pipe()
+    arguments = ["-displayfd", str(write), "-screen", "0", "1024x768x24", "-nolisten", "tcp"]
+    with subprocess.Popen(
+        ["Xvfb", *arguments], pass_fds=[write], stderr=subprocess.DEVNULL
+    ) as server:
+        os.close(write)
+        try:
+            with open(read) as answer:
+                number = answer.readline().strip()
+            assert number, "Xvfb did not start"
+            yield f":{number}"
+        finally:
+            server.terminate()

@@ -33,6 +33,7 @@ PURE: dict[str, set[str]] = {
 PARTS = {
     "acceptor",
     "address",
+    "attachment",
     "calls",
     "channel",
     "clients",
@@ -56,6 +57,7 @@ ALLOWED: dict[str, set[str]] = {
     **{part: {*PURE, *PARTS} - {part} for part in PARTS},
     **{end: {*PURE, *PARTS} for end in ENDS},
     "single_instance": {*PURE, *PARTS, *ENDS},
+    "testing": {*PURE, *PARTS, *ENDS},
     "__init__": {*PURE, *PARTS, *ENDS, "single_instance"},
 }
 

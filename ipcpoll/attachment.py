@@ -1,0 +1,160 @@
+"""What every adapter's `attach` returns: one pollable, watched by one main loop.
+
+Here stands what the adapters have in common; each adds how its loop watches a descriptor and whom
+it tells of an exception. What is promised, whatever the loop:
+
+* `pause`, `resume` and `detach` may be called at any moment, in any order, twice, and inside a
+  command. After `detach` the loop knows nothing of the pollable.
+* The pollable keeps its attachments, so a program may forget them; its `close` detaches them
+  before a descriptor is closed. (Most loops spin, go deaf or crash when it is the other way round.)
+* The number of the descriptor is remembered: after `close` nobody could ask for it.
+* `poll` is looked up each time it is called: what may not be polled any more has another one.
+* After a fork the loop is the parent's too, so the child forgets the attachment and touches
+  nothing.
+"""
+
+from __future__ import annotations
+
+import errno
+import fcntl
+import os
+import sys
+from abc import ABC, abstractmethod
+from typing import Any
+
+from .errors import UsageError
+from .pollable import Pollable
+
+
+class Attachment(ABC):
+    """A pollable that a main loop watches, from construction on.
+
+    One thread uses it, the loop's. As a context manager it detaches at the end.
+
+    An adapter derives from it and says `_watch`, `_unwatch` and, unless an exception is printed by
+    `sys.excepthook`, `_report`. It sets fields of its own before it calls the constructor, which
+    watches at once. The loop's callback calls `_serve`. The duties of an adapter are a list in
+    docs/adapters.md.
+
+    Raises UsageError when the pollable is closed, and what the loop raises.
+    """
+
+    def __init__(self, pollable: Pollable, ctx: Any, max_seconds: float | None) -> None:
+        self._pollable = pollable
+        self._ctx = ctx
+        self._max_seconds = max_seconds
+        self._fd = pollable.fileno()
+        self._attached = False
+        self._watching = False
+        self._copy = -1
+        if self._fd < 0:
+            raise UsageError(f"{pollable!r} is closed, there is nothing to attach")
+        self._attached = True
+        attachments = getattr(pollable, "attachments", None)
+        if attachments is not None:
+            attachments.add(self)
+        try:
+            self.resume()
+        except BaseException:
+            self._watching = False
+            self._forget()
+            raise
+
+    # -----------------------------------------------------------------------------------------
+    # For programs
+
+    @property
+    def attached(self) -> bool:
+        """Whether it was not detached yet; also True while it is paused."""
+        return self._attached
+
+    def pause(self) -> None:
+        """Let the loop watch no more, until `resume`. Clients wait meanwhile. Idempotent."""
+        if self._watching:
+            self._watching = False
+            self._unwatch()
+
+    def resume(self) -> None:
+        """Let the loop watch again. Idempotent. Does nothing once it is detached."""
+        if self._attached and not self._watching:
+            self._watching = True
+            self._watch()
+
+    def detach(self) -> None:
+        """Take the pollable out of the loop for good. It stays open. Idempotent."""
+        self.pause()
+        self._forget()
+
+    def __enter__(self) -> Attachment:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.detach()
+
+    # -----------------------------------------------------------------------------------------
+    # For pollables
+
+    def abandon(self) -> None:
+        """Forget it without touching the loop: in a forked child that is the parent's too."""
+        self._watching = False
+        self._forget()
+
+    # -----------------------------------------------------------------------------------------
+    # For adapters
+
+    @abstractmethod
+    def _watch(self) -> None:
+        """Let the loop call back when `self._fd` is readable. Raises what the loop raises."""
+
+    @abstractmethod
+    def _unwatch(self) -> None:
+        """Let the loop forget `self._fd`. Never raises, also when the loop has ended."""
+
+    def _report(self, error: Exception) -> None:
+        """Tell the host of an exception that came out of `poll`."""
+        sys.excepthook(type(error), error, error.__traceback__)
+
+    def _serve(self) -> bool:
+        """Poll once; return whether work is left, and the loop is to be given a breath.
+
+        Raises nothing but KeyboardInterrupt and SystemExit: an exception of `poll`, which means
+        that the host misused it, goes to `_report`.
+        """
+        try:
+            self._pollable.poll(self._ctx, max_seconds=self._max_seconds)
+            return self._watching and self._pollable.pending
+        except Exception as error:
+            if self._pollable.fileno() != self._fd:
+                self.detach()  # it was closed, and did not know of this attachment
+            self._report(error)
+            return False
+
+    def _low_descriptor(self, limit: int) -> int:
+        """Return the descriptor below `limit`, or a copy of it; raise OSError if there is none.
+
+        For loops around select(2), which take none above 1,023. `_unwatch` gives it back with
+        `_close_low_descriptor`.
+        """
+        if self._fd < limit:
+            return self._fd
+        copy = fcntl.fcntl(self._fd, fcntl.F_DUPFD_CLOEXEC, 3)
+        if copy >= limit:
+            os.close(copy)
+            raise OSError(
+                errno.EMFILE,
+                f"this loop takes no descriptor from {limit} on, and no lower one is free",
+            )
+        self._copy = copy
+        return copy
+
+    def _close_low_descriptor(self) -> None:
+        copy, self._copy = self._copy, -1
+        if copy >= 0:
+            os.close(copy)
+
+    def _forget(self) -> None:
+        if self._attached:
+            self._attached = False
+            attachments = getattr(self._pollable, "attachments", None)
+            if attachments is not None:
+                attachments.discard(self)

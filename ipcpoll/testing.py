@@ -1,0 +1,699 @@
+"""For those who write an adapter: the suite that proves it, and a fake on a real descriptor.
+
+An adapter is proven in its real loop, with real clients. Derive a class whose name begins with
+``Test`` from `AdapterConformance`, say how the loop is opened, run, stopped, given a timer and
+closed, and how a pollable is attached; pytest collects the cases::
+
+    class TestMyLoop(AdapterConformance):
+        def open_loop(self): self.loop = my.Loop()
+        def close_loop(self): self.loop.close()
+        def run_loop(self): self.loop.run()
+        def stop_loop(self): self.loop.stop()
+        def call_later(self, seconds, function): self.loop.timer(seconds, function)
+        def attach(self, pollable, ctx, *, max_seconds=None):
+            return my_loop.attach(pollable, ctx, self.loop, max_seconds=max_seconds)
+
+All that the suite asks of the loop are these hooks. It needs pytest only to be collected. Clients
+run in threads of the test's process, and one case forks.
+"""
+
+from __future__ import annotations
+
+import gc
+import itertools
+import os
+import resource
+import socket
+import tempfile
+import threading
+import time
+from abc import abstractmethod
+from collections.abc import Callable
+from contextlib import ExitStack
+from dataclasses import dataclass, field
+from typing import Any, Final
+
+from .attachment import Attachment
+from .client import Client
+from .codec import encode
+from .errors import CommandError, InternalError, ShuttingDown
+from .framing import frame
+from .pollable import Pollable
+from .server import Server
+
+PATIENCE: Final = 20.0
+"""Seconds after which a loop that does not come to its end is stopped, and the case has failed."""
+
+
+# ---------------------------------------------------------------------------------------------
+# A pollable that is no server
+
+
+class FakePollable:
+    """A `Pollable` on a real descriptor, which a test makes ready by hand.
+
+    It remembers each `poll`: the context and the budget. `error`, when it is set, comes out of the
+    next one.
+    """
+
+    def __init__(self) -> None:
+        self._read, self._write = os.pipe()
+        self.polls: list[tuple[Any, float | None]] = []
+        self.error: Exception | None = None
+        self.attachments: set[Attachment] = set()
+        self.work = 0
+        """Polls for which there is work; while it is above 0 the descriptor is readable."""
+        self.on_poll: Callable[[], None] = lambda: None
+
+    def fileno(self) -> int:
+        """Return the descriptor; -1 after `close`."""
+        return self._read
+
+    @property
+    def pending(self) -> bool:
+        """Whether work is left."""
+        return self.work > 0
+
+    def ready(self, polls: int = 1) -> None:
+        """Make the descriptor readable until so many polls have come."""
+        if not self.work:
+            os.write(self._write, b"!")
+        self.work += polls
+
+    def poll(self, ctx: Any, *, max_seconds: float | None = None) -> int:
+        """Do one piece of the work."""
+        self.polls.append((ctx, max_seconds))
+        if self.work:
+            self.work -= 1
+            if not self.work:
+                os.read(self._read, 1)
+        error, self.error = self.error, None
+        if error is not None:
+            raise error
+        self.on_poll()
+        return 1
+
+    def close(self) -> None:
+        """Detach, and close the descriptor. Idempotent."""
+        for attachment in list(self.attachments):
+            attachment.detach()
+        for fd in {self._read, self._write} - {-1}:
+            os.close(fd)
+        self._read = self._write = -1
+
+
+# ---------------------------------------------------------------------------------------------
+# What the suite's clients ask
+
+
+@dataclass
+class Context:
+    """What the suite's commands see: the case's log, and what `Do` is to do."""
+
+    log: list[int] = field(default_factory=list)
+    do: Callable[[], None] = lambda: None
+    end: Callable[[], None] = lambda: None
+
+
+@dataclass
+class Echo:
+    """Answers its value."""
+
+    value: int
+
+    def process(self, ctx: Context) -> int:
+        ctx.log.append(self.value)
+        return self.value
+
+
+@dataclass
+class Blob:
+    """Answers many bytes."""
+
+    size: int
+
+    def process(self, ctx: Context) -> bytes:
+        return bytes(self.size)
+
+
+@dataclass
+class Fail:
+    """Raises what it did not foresee."""
+
+    def process(self, ctx: Context) -> None:
+        raise ZeroDivisionError("as it should")
+
+
+@dataclass
+class Do:
+    """Does what the case says, inside the command."""
+
+    def process(self, ctx: Context) -> int:
+        ctx.do()
+        return len(ctx.log)
+
+
+@dataclass
+class End:
+    """Stops the loop."""
+
+    def process(self, ctx: Context) -> None:
+        ctx.end()
+
+
+COMMANDS: Final = [Echo, Blob, Fail, Do, End]
+
+
+class Watched:
+    """A server that counts how often it is polled; it can be attached like the server."""
+
+    def __init__(self, server: Server[Any]) -> None:
+        self.server = server
+        self.polls = 0
+        self.attachments = server.attachments
+
+    def fileno(self) -> int:
+        return self.server.fileno()
+
+    @property
+    def pending(self) -> bool:
+        return self.server.pending
+
+    def poll(self, ctx: Any, *, max_seconds: float | None = None) -> int:
+        self.polls += 1
+        return self.server.poll(ctx, max_seconds=max_seconds)
+
+
+# ---------------------------------------------------------------------------------------------
+# The suite
+
+
+class AdapterConformance:
+    """What every adapter must do in its real loop. See the module's docstring."""
+
+    # The hooks
+
+    @abstractmethod
+    def open_loop(self) -> None:
+        """Make the loop, and what it needs: a window, a reactor. Called before each case."""
+
+    @abstractmethod
+    def close_loop(self) -> None:
+        """End the loop for good, and destroy the window. Called after each case; idempotent."""
+
+    @abstractmethod
+    def run_loop(self) -> None:
+        """Run until `stop_loop`. Called several times in one case."""
+
+    @abstractmethod
+    def stop_loop(self) -> None:
+        """Let `run_loop` return soon. Called inside callbacks of the loop."""
+
+    @abstractmethod
+    def call_later(self, seconds: float, function: Callable[[], None]) -> None:
+        """Call a function once, by the loop's own timer."""
+
+    @abstractmethod
+    def attach(
+        self, pollable: Pollable, ctx: Any, *, max_seconds: float | None = None
+    ) -> Attachment:
+        """Attach with the adapter that is to be proven."""
+
+    can_nest = False
+    """Whether the loop can be run inside its own callbacks; then `run_nested` says how."""
+
+    def run_nested(self, seconds: float) -> None:
+        """Run the loop for a time inside a callback, as a modal dialog does."""
+        raise NotImplementedError
+
+    reports_errors = True
+    """Whether the host is told of exceptions of `poll`, and `reported` returns them."""
+
+    def reported(self) -> list[BaseException]:
+        """Return the exceptions that the host was told of since the loop was opened."""
+        raise NotImplementedError
+
+    takes_high_descriptors = True
+    """Whether descriptors above 1,023 can be watched (if need be through a low copy)."""
+
+    survives_fork = True
+    """Whether a process with this loop may fork and go on."""
+
+    # What every case needs
+
+    def setup_method(self) -> None:
+        """Open a loop, and a directory for sockets. pytest calls it."""
+        self.open = ExitStack()
+        self.directory = self.open.enter_context(tempfile.TemporaryDirectory(prefix="ipcpoll-"))
+        self.open_loop()
+        self.open.callback(self.close_loop)
+        self.servers = 0
+        self.problems: list[BaseException] = []
+
+    def teardown_method(self) -> None:
+        """Close what the case has left open."""
+        self.open.close()
+
+    def make_server(self) -> tuple[Server[Any], Context]:
+        """Return a new server, closed at the end of the case, and its context."""
+        self.servers += 1
+        server: Server[Any] = Server(f"{self.directory}/{self.servers}.sock", COMMANDS)
+        self.open.callback(server.close)
+        return server, Context(end=self.stop_loop)
+
+    def run(self, *clients: Callable[[], None], seconds: float = 0) -> None:
+        """Run the loop while clients run in threads, until all have ended and the time is over.
+
+        What a client raises fails the case.
+        """
+        began = time.monotonic()
+        threads = [threading.Thread(target=self._client, args=[body]) for body in clients]
+        over = False
+
+        def start() -> None:
+            for thread in threads:
+                thread.start()
+            look()
+
+        def look() -> None:
+            """Stop the loop, by its own timer. A timer that comes too late does nothing."""
+            if over:
+                return
+            gone = time.monotonic() - began
+            if gone > PATIENCE:
+                self.problems.append(AssertionError(f"it did not end within {PATIENCE:g} s"))
+            if self.problems or (
+                gone >= seconds and not any(thread.is_alive() for thread in threads)
+            ):
+                self.stop_loop()
+            else:
+                self.call_later(0.01, look)
+
+        self.call_later(0, start)
+        try:
+            self.run_loop()
+        finally:
+            over = True
+        if self.problems:
+            raise self.problems[0]
+        for thread in threads:
+            thread.join(PATIENCE)
+
+    def _client(self, body: Callable[[], None]) -> None:
+        try:
+            body()
+        except BaseException as error:
+            self.problems.append(error)
+
+    def ask(self, server: Server[Any], count: int = 10) -> None:
+        """Be a client that makes some calls, one after the other."""
+        with Client(server.address, timeout=PATIENCE) as client:
+            for value in range(count):
+                assert client.call(Echo(value)) == value
+
+    def asking(self, server: Server[Any], count: int = 10) -> Callable[[], None]:
+        """Return `ask` as a client for `run`."""
+        return lambda: self.ask(server, count)
+
+    # The cases
+
+    def test_round_trip(self) -> None:
+        """Calls are answered."""
+        server, ctx = self.make_server()
+        attachment = self.attach(server, ctx)
+        assert attachment.attached
+        self.run(self.asking(server, 100))
+        assert ctx.log == list(range(100))
+
+    def test_context_and_budget_reach_poll(self) -> None:
+        """`poll` gets what `attach` was given."""
+        fake, ctx = FakePollable(), object()
+        self.attach(fake, ctx, max_seconds=0.25)
+        fake.ready()
+        self.run(seconds=0.05)
+        fake.close()
+        assert fake.polls == [(ctx, 0.25)]
+
+    def test_100_pipelined_frames_with_one_command_a_poll(self) -> None:
+        """What was read and not served keeps the descriptor ready, and the loop coming back."""
+        server, ctx = self.make_server()
+        watched = Watched(server)
+        self.attach(watched, ctx, max_seconds=0)
+
+        def ask() -> None:
+            with Client(server.address, timeout=PATIENCE) as client:
+                assert list(client.map([Echo(i) for i in range(100)], depth=100)) == [*range(100)]
+
+        self.run(ask)
+        assert watched.polls >= 100
+        assert ctx.log == list(range(100))
+
+    def test_poll_is_looked_up_each_time(self) -> None:
+        """A pollable may replace its `poll`."""
+        fake = FakePollable()
+        self.attach(fake, None)
+        fake.ready()
+        self.run(seconds=0.05)
+        replaced: list[object] = []
+
+        def other(ctx: Any, *, max_seconds: float | None = None) -> int:
+            replaced.append(ctx)
+            return FakePollable.poll(fake, ctx, max_seconds=max_seconds)
+
+        fake.__dict__["poll"] = other
+        fake.ready()
+        self.run(seconds=0.05)
+        fake.close()
+        assert replaced == [None]
+
+    def test_idle_second_without_a_poll(self) -> None:
+        """Clients that are connected and silent wake nobody."""
+        server, ctx = self.make_server()
+        watched = Watched(server)
+        self.attach(watched, ctx)
+        with Client(server.address, timeout=PATIENCE) as client:
+            self.run(lambda: client.notify(Echo(1)))
+            self.run(seconds=0.1)
+            before = watched.polls
+            self.run(seconds=1.0)
+        assert ctx.log == [1]
+        assert watched.polls == before
+
+    def test_flood_does_not_stop_the_loop(self) -> None:
+        """The loop's own timers go on under a client that never pauses."""
+        server, ctx = self.make_server()
+        self.attach(server, ctx, max_seconds=0.002)
+        ticks: list[float] = []
+        flooding = True
+
+        def tick() -> None:
+            if flooding:
+                ticks.append(time.monotonic())
+                self.call_later(0.005, tick)
+
+        def flood() -> None:
+            nonlocal flooding
+            end = time.monotonic() + 0.5
+            with Client(server.address, timeout=PATIENCE) as client:
+                while time.monotonic() < end:
+                    answers = client.map([Echo(i) for i in range(500)], depth=250)
+                    assert list(answers) == list(range(500))
+            flooding = False
+
+        self.call_later(0, tick)
+        self.run(flood, self.asking(server, 20))
+        gaps = [late - early for early, late in itertools.pairwise(ticks)]
+        assert len(ticks) >= 15, "the timer starved"
+        assert max(gaps) < 0.25
+
+    def test_slow_writer_and_a_client_that_does_not_read(self) -> None:
+        """Neither holds up the loop or the good client, and the loop does not spin for them."""
+        server, ctx = self.make_server()
+        watched = Watched(server)
+        self.attach(watched, ctx)
+        request = frame(b"\x83\x01" + encode("Echo") + encode({"value": 7}))
+        with ExitStack() as stack:
+            greedy, slow = (stack.enter_context(socket.socket(socket.AF_UNIX)) for _ in range(2))
+            for sock in (greedy, slow):
+                sock.connect(server.address)
+                sock.settimeout(PATIENCE)
+            greedy.sendall(frame(b"\x83\x01" + encode("Blob") + encode({"size": 2_000_000})))
+
+            def write_slowly() -> None:
+                for index in range(len(request)):
+                    slow.sendall(request[index : index + 1])
+                    assert len(ctx.log) < 1000
+                    self.ask(server, 1)
+                assert slow.recv(100) == frame(b"\x83\x01\x00\x07")
+
+            self.run(write_slowly)
+            self.run(seconds=0.1)
+            before = watched.polls
+            self.run(seconds=0.2)
+            assert watched.polls == before, "it spins"
+        self.run(self.asking(server, 3))
+
+    def test_command_that_raises(self) -> None:
+        """That is the client's to know, and the log's, not the loop's."""
+        server, ctx = self.make_server()
+        self.attach(server, ctx)
+
+        def ask() -> None:
+            with Client(server.address, timeout=PATIENCE) as client:
+                for value in range(3):
+                    try:
+                        client.call(Fail())
+                    except InternalError as error:
+                        messages.append(error.message)
+                    assert client.call(Echo(value)) == value
+
+        messages: list[str] = []
+        self.run(ask)
+        assert messages == ["Fail raised ZeroDivisionError: as it should"] * 3
+        if self.reports_errors:
+            assert self.reported() == []
+
+    def test_exception_of_poll_is_reported_and_the_watch_goes_on(self) -> None:
+        """The host misused the pollable: it is told in its own way, and the loop lives."""
+        fake = FakePollable()
+        attachment = self.attach(fake, None)
+        fake.error = error = ZeroDivisionError("told to the host")
+        fake.ready()
+        try:
+            self.run(seconds=0.05)
+        except ZeroDivisionError:
+            assert not self.reports_errors
+        fake.ready()
+        self.run(seconds=0.05)
+        assert attachment.attached
+        assert len(fake.polls) == 2
+        fake.close()
+        if self.reports_errors:
+            assert self.reported() == [error]
+
+    def test_nested_loop_in_a_command(self) -> None:
+        """Others are served meanwhile, the caller's next call waits, and nothing spins."""
+        if not self.can_nest:
+            return
+        server, ctx = self.make_server()
+        watched = Watched(server)
+        self.attach(watched, ctx)
+        served_inside: list[int] = []
+
+        entered = threading.Event()
+
+        def dialog() -> None:
+            entered.set()
+            before = len(ctx.log)
+            self.run_nested(0.5)
+            served_inside.extend(ctx.log[before:])
+
+        ctx.do = dialog
+
+        def open_dialog() -> None:
+            with Client(server.address, timeout=PATIENCE) as client:
+                client.call(Do())
+                assert client.call(Echo(-2)) == -2
+
+        def meanwhile() -> None:
+            assert entered.wait(PATIENCE)
+            self.ask(server, 30)
+
+        self.run(open_dialog, meanwhile)
+        assert len(served_inside) >= 20, "the others were not served inside"
+        assert watched.polls < 1000, "it spins"
+
+    def test_server_closed_in_a_command(self) -> None:
+        """The call is still answered, the loop goes on, and knows nothing of the server."""
+        server, ctx = self.make_server()
+        attachment = self.attach(server, ctx)
+        ctx.do = server.close
+
+        def ask() -> None:
+            with Client(server.address, timeout=PATIENCE) as client:
+                assert client.call(Do()) == 0
+
+        self.run(ask)
+        assert not attachment.attached
+        assert server.attachments == set()
+        self.run(seconds=0.05)
+
+    def test_connection_that_ends_in_its_command(self) -> None:
+        """Its client goes while its command runs."""
+        server, ctx = self.make_server()
+        self.attach(server, ctx)
+        with Client(server.address, timeout=PATIENCE) as client:
+            ctx.do = client.close
+            self.run(lambda: client.notify(Do()), self.asking(server), seconds=0.05)
+        assert sorted(ctx.log) == list(range(10))
+
+    def test_detached_in_a_command(self) -> None:
+        """The command is answered; then nobody is served until it is attached again."""
+        server, ctx = self.make_server()
+        watched = Watched(server)
+        attachment = self.attach(watched, ctx)
+        ctx.do = attachment.detach
+        client = self.open.enter_context(Client(server.address, timeout=PATIENCE))
+        self.run(lambda: self._expect(client, 0))
+        assert not attachment.attached
+        before = watched.polls
+        self.run(lambda: client.notify(Echo(5)), seconds=0.05)
+        assert (watched.polls, ctx.log) == (before, [])
+        self.attach(watched, ctx)
+        self.run(seconds=0.05)
+        assert ctx.log == [5]
+
+    def _expect(self, client: Client, answer: int) -> None:
+        assert client.call(Do()) == answer
+
+    def test_pause_resume_detach_in_every_order_twice(self) -> None:
+        """Whatever the order, the state after it is the one that the last word says."""
+        fake = FakePollable()
+        for first in ("pause", "resume", "detach"):
+            for second in ("pause", "resume", "detach"):
+                attachment = self.attach(fake, None)
+                for name in (first, first, second, second):
+                    getattr(attachment, name)()
+                detached = "detach" in (first, second)
+                assert attachment.attached is not detached
+                watched = not detached and second == "resume"
+                before = len(fake.polls)
+                fake.ready()
+                self.run(seconds=0.03)
+                assert len(fake.polls) - before == watched, (first, second)
+                if not watched:
+                    attachment.resume()
+                    self.run(seconds=0.03)
+                    assert len(fake.polls) - before == (not detached), (first, second)
+                if fake.work:
+                    fake.poll(None)
+                attachment.detach()
+                assert fake.attachments == set()
+        fake.close()
+
+    def test_attachment_as_a_context_manager(self) -> None:
+        """It detaches at the end, and not the pollable's end."""
+        server, ctx = self.make_server()
+        with self.attach(server, ctx) as attachment:
+            self.run(self.asking(server))
+        assert not attachment.attached
+        assert not server.closed
+
+    def test_every_reference_forgotten(self) -> None:
+        """The pollable keeps its attachment, and the loop both."""
+        server, ctx = self.make_server()
+        self.attach(server, ctx)
+        address = server.address
+        del server
+        gc.collect()
+
+        def ask() -> None:
+            with Client(address, timeout=PATIENCE) as client:
+                assert client.call(Echo(3)) == 3
+
+        self.run(ask)
+
+    def test_new_servers_on_the_same_descriptor_number(self) -> None:
+        """100 times: closed without a word to the attachment, and the next one is served."""
+        numbers = set()
+        for _ in range(100):
+            server, ctx = self.make_server()
+            self.attach(server, ctx)
+            numbers.add(server.fileno())
+            with Client(server.address, timeout=PATIENCE) as client:
+                ctx.do = self.stop_loop
+                client.notify(Do())
+                self.run_loop()
+            server.close()
+        assert len(numbers) < 50, "the numbers are used again"
+
+    def test_descriptor_above_1023(self) -> None:
+        """Loops around select(2) get a low copy."""
+        soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+        resource.setrlimit(resource.RLIMIT_NOFILE, (min(max(soft, 2000), hard), hard))
+        with ExitStack() as stack:
+            stack.callback(resource.setrlimit, resource.RLIMIT_NOFILE, (soft, hard))
+            kept = self._holes(stack)
+            server, ctx = self.make_server()
+            assert server.fileno() > 1023
+            for fd in kept:
+                os.close(fd)
+            self.attach(server, ctx)
+            self.run(self.asking(server))
+            server.close()
+
+    @staticmethod
+    def _holes(stack: ExitStack) -> list[int]:
+        """Use up the descriptors below 1,024; return some to be freed again."""
+        used: list[int] = []
+        while not used or used[-1] < 1024:
+            used.append(os.open(os.devnull, os.O_RDONLY))
+        for fd in used[20:]:
+            stack.callback(os.close, fd)
+        return used[:20]
+
+    def test_two_servers_in_one_loop(self) -> None:
+        """Each has its own context."""
+        (first, one), (second, two) = self.make_server(), self.make_server()
+        self.attach(first, one)
+        self.attach(second, two)
+        self.run(self.asking(first, 5), self.asking(second, 7))
+        assert (one.log, two.log) == (list(range(5)), list(range(7)))
+
+    def test_fork_in_the_host(self) -> None:
+        """The child ends; the parent's loop is not deaf, and its socket is there."""
+        if not self.survives_fork:
+            return
+        server, ctx = self.make_server()
+        self.attach(server, ctx)
+        children: list[int] = []
+
+        def fork() -> None:
+            pid = os.fork()
+            if not pid:
+                os._exit(0 if server.attachments == set() and server.closed else 1)
+            children.append(pid)
+
+        ctx.do = fork
+        with Client(server.address, timeout=PATIENCE) as client:
+            client.notify(Do())
+            self.call_later(0.05, self.stop_loop)
+            self.run_loop()
+        assert [os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) for pid in children] == [0]
+        self.run(self.asking(server))
+
+    def test_loop_stopped_and_started_again(self) -> None:
+        """The attachment outlives the run of the loop."""
+        server, ctx = self.make_server()
+        self.attach(server, ctx)
+        for _ in range(3):
+            self.run(self.asking(server, 3))
+        assert ctx.log == [0, 1, 2] * 3
+
+    def test_loop_that_ends_before_the_server_is_closed(self) -> None:
+        """The order in which careless programs end."""
+        server, ctx = self.make_server()
+        attachment = self.attach(server, ctx)
+        self.run(self.asking(server))
+        self.close_loop()
+        attachment.pause()
+        attachment.detach()
+        server.close()
+        assert not attachment.attached
+
+    def test_server_that_is_closed_while_a_call_waits(self) -> None:
+        """It is told; the loop goes on."""
+        server, ctx = self.make_server()
+        attachment = self.attach(server, ctx)
+        attachment.pause()
+
+        def ask() -> None:
+            with Client(server.address, timeout=PATIENCE) as client:
+                try:
+                    client.call(Echo(1))
+                except (ShuttingDown, CommandError):
+                    return
+                raise AssertionError("it was answered")
+
+        self.call_later(0.1, server.close)
+        self.run(ask)

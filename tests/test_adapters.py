@@ -1,0 +1,126 @@
+"""The conformance suite of `ipcpoll.testing` in every loop, each loop in processes of its own.
+
+Loops don't like each other (two GTKs, two reactors), and a loop that crashes must not take the
+tests along. So ``tests/adapters/case_*.py`` are run by processes, and each case of each column is a
+test here. At the end of the run the table of loops and cases is printed; docs/adapters.md keeps it.
+"""
+
+from __future__ import annotations
+
+import functools
+import os
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+from typing import NamedTuple
+from xml.etree import ElementTree
+
+import pytest
+from harness import ROOT
+from loops import need, screen
+
+from ipcpoll.testing import AdapterConformance
+
+CASES = [name for name in vars(AdapterConformance) if name.startswith("test_")]
+
+
+class Column(NamedTuple):
+    """One loop in the table."""
+
+    title: str
+    module: str
+    cls: str
+    needs: tuple[tuple[str, str], ...] = ()
+    """Modules, each with the command that installs it."""
+    everywhere: bool = True
+    """Whether every Python of CI must have them, or only the system's."""
+    display: bool = False
+    environment: tuple[tuple[str, str], ...] = ()
+
+
+COLUMNS = [
+    Column("selectors: epoll", "case_select", "TestEpoll"),
+    Column("selectors: poll", "case_select", "TestPoll"),
+    Column("selectors: select", "case_select", "TestSelect"),
+]
+
+
+@functools.cache
+def display() -> str:
+    """Return the display of an X server that runs until the tests end."""
+    context = screen()
+    name = context.__enter__()
+    _screens.append(context)
+    return name
+
+
+_screens: list[object] = []
+
+
+@pytest.fixture(scope="module", autouse=True)
+def screens_end():
+    yield
+    while _screens:
+        _screens.pop().__exit__(None, None, None)
+    display.cache_clear()
+
+
+@functools.cache
+def outcomes(
+    module: str, environment: tuple[tuple[str, str], ...], with_display: bool
+) -> tuple[dict[tuple[str, str], str], str]:
+    """Run a module of cases in a process; return each test's outcome, and what was printed."""
+    variables = {**os.environ, **dict(environment), "PYTHONPATH": f"{ROOT}:{ROOT / 'tests'}"}
+    if with_display:
+        variables["DISPLAY"] = display()
+    command = ["-m", "pytest", "-q", "-p", "no:cacheprovider", f"tests/adapters/{module}.py"]
+    if "coverage" in sys.modules and sys.modules["coverage"].Coverage.current() is not None:
+        command = ["-m", "coverage", "run", "--parallel-mode", *command]
+    with tempfile.NamedTemporaryFile(suffix=".xml") as report:
+        done = subprocess.run(
+            [sys.executable, *command, f"--junitxml={report.name}"],
+            cwd=ROOT,
+            env=variables,
+            capture_output=True,
+            text=True,
+            timeout=300,
+            check=False,
+        )
+        printed = done.stdout + done.stderr
+        text = Path(report.name).read_text()
+    found: dict[tuple[str, str], str] = {}
+    for case in ElementTree.fromstring(text).iter("testcase") if text else []:
+        problem = next((child for child in case if child.tag in ("failure", "error")), None)
+        skipped = case.find("skipped")
+        if problem is not None:
+            outcome = problem.text or "failed"
+        elif skipped is not None:
+            outcome = f"skipped: {skipped.get('message')}"
+        else:
+            outcome = "passed"
+        found[case.get("classname", "").rpartition(".")[2], case.get("name", "")] = outcome
+    return found, printed
+
+
+def of(column: Column) -> tuple[dict[tuple[str, str], str], str]:
+    for name, install in column.needs:
+        need(name, install, everywhere=column.everywhere)
+    return outcomes(column.module, column.environment, column.display)
+
+
+@pytest.mark.parametrize("case", CASES)
+@pytest.mark.parametrize("column", COLUMNS, ids=lambda column: column.title)
+def test_conformance(column: Column, case: str) -> None:
+    found, printed = of(column)
+    outcome = found.get((column.cls, case), f"it was not run:\n{printed}")
+    assert outcome == "passed", outcome
+
+
+@pytest.mark.parametrize("column", COLUMNS, ids=lambda column: column.title)
+def test_other_cases_of_the_loop(column: Column) -> None:
+    """What a loop's own module tests beside the suite."""
+    found, printed = of(column)
+    assert found, printed
+    for (cls, name), outcome in found.items():
+        assert outcome == "passed", f"{cls}.{name}: {outcome}"
