@@ -18,6 +18,8 @@ import pytest
 from harness import COMMANDS, Host, Peer, call, readable, serve_until, settle
 
 from ipcpoll import Server
+from ipcpoll.connection import Connection
+from ipcpoll.round import Round
 
 
 class Interrupter:
@@ -150,3 +152,63 @@ def _run(path, scenario, interrupter):
         settle(server, host)
         assert not readable(server)
         assert server.stats()["clients"] == (0 if witness.ended else 1)
+
+
+@pytest.mark.parametrize("interrupt", [KeyboardInterrupt, MemoryError])
+def test_hazard_57_interrupted_again_at_every_line_of_the_clearing_up(
+    directory, monkeypatch, interrupt
+):
+    """What the second exception leaves undone, the next poll does first."""
+    logging.getLogger("ipcpoll").setLevel(logging.CRITICAL + 1)
+    let_go, flush = Round._let_go, Connection.flush
+    try:
+        at = 0
+        while True:
+            at += 1
+            interrupter = Interrupter(at, interrupt)
+            struck = []
+
+            def clear_up(self, error, depth, interrupter=interrupter):
+                before = sys.gettrace()
+                sys.settrace(interrupter)
+                try:
+                    return let_go(self, error, depth)
+                finally:
+                    sys.settrace(before)
+
+            def send_and_strike(self, struck=struck):
+                flush(self)
+                if not struck:
+                    struck.append(self)
+                    raise interrupt  # it was sent, and nobody knows
+
+            monkeypatch.setattr(Round, "_let_go", clear_up)
+            monkeypatch.setattr(Connection, "flush", send_and_strike)
+            _interrupt_twice(f"{directory}/{at}", interrupt)
+            assert struck
+            if interrupter.where is None:
+                break
+        assert at > 10
+    finally:
+        logging.getLogger("ipcpoll").setLevel(logging.NOTSET)
+
+
+def _interrupt_twice(path, interrupt):
+    host = Host()
+    with Server(path, COMMANDS) as server, Peer(server) as witness, Peer(server) as touched:
+        server.poll(host, max_commands=0)
+        touched.send(call(1, "Echo", value=1), call(2, "Echo", value=2))
+        try:
+            server.poll(host)
+        except interrupt:
+            pass
+        witness.call(3, "Echo", value=3)
+        got = []
+        serve_until(server, lambda: got.extend(witness.received()) or got, host)
+        assert got == [[3, 0, 3]]
+        settle(server, host)
+        answered = touched.received()
+        assert answered in ([], [[1, 0, 1]], [[1, 0, 1], [2, 0, 2]]), "none twice"
+        assert touched.ended, "it was not whole"
+        assert server.stats()["clients"] == 1
+        assert server._clients.held == 0
