@@ -51,6 +51,7 @@ class Acceptor:
         self._clock = clock
         self._pause: Deadline | None = None
         self._spare = _open_spare()
+        self._for_timer = _open_spare()
         self.fd = listener.fileno()
         self.more = False
         """Whether the last `accept` left connections in the backlog, as far as it knows."""
@@ -119,12 +120,16 @@ class Acceptor:
 
     def close(self) -> None:
         """Close the reserve. Idempotent."""
-        if self._spare is not None:
-            self._spare.close()
+        for spare in (self._spare, self._for_timer):
+            if spare is not None:
+                spare.close()
 
     def _begin_pause(self, error: OSError) -> None:
         seconds = self._limits.accept_pause_seconds
         self._log.warning("accept", f"no new connection for {seconds:g} s: {error}")
+        # The timer needs a descriptor as well, and there may be none: nothing would end the pause.
+        if self._for_timer is not None:
+            self._for_timer.close()
         # First its end, then the pause: whatever fails in between, nobody stays deaf.
         self._pause = self._deadlines.add(self._clock() + seconds, self.end_pause)
         self.mute()

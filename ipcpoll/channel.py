@@ -27,9 +27,9 @@ from typing import Final, TypeAlias
 from . import reasons
 from .codec import Decoder
 from .descriptors import unix_socket
-from .directory import MOST_PATH_BYTES, reach
+from .directory import MOST_PATH_BYTES, reach, why_not_private
 from .errors import NotAnswered, NotPolled, PeerGone, WireError
-from .limits import Limits
+from .limits import KIB, Limits
 from .peer import NOBODY, Credentials, credentials, has_unread
 from .protocol import Answer, ClientProtocol, Failure, Piece
 
@@ -40,6 +40,8 @@ _LONGEST_RETRY: Final = 0.050
 _REFUSALS: Final = 3  # a server that is just starting refuses for a moment, before it listens
 _LONGEST_WAIT: Final = 3600.0  # poll(2) takes an int of milliseconds
 _MOST_JOINED: Final = 64  # frames in one send
+_MOST_SENT: Final = 256 * KIB  # bytes in one send, about what a socket takes
+_MOST_LATE: Final = 256  # reads behind the deadline: an answer of 16 MiB that has come already
 _SEND_FLAGS: Final = getattr(socket, "MSG_NOSIGNAL", 0)
 
 
@@ -76,6 +78,8 @@ def connect(path: str, wait: WaitTime) -> tuple[socket.socket, Credentials]:
                 directory = reach(parent)
             except (FileNotFoundError, NotADirectoryError):
                 raise reasons.nothing_there(path) from None
+            except PermissionError:
+                raise reasons.not_allowed(path) from None
             stack.callback(directory.close)
             address = directory.address_of(name)
         return _connect(path, address, wait)
@@ -117,6 +121,17 @@ def _connect(path: str, address: str, wait: WaitTime) -> tuple[socket.socket, Cr
         pause = min(2 * pause, _LONGEST_RETRY)
 
 
+def _check_private(path: str) -> None:
+    """Raise UntrustedPeer where others could lead a name to another program of this user."""
+    parent = os.path.dirname(path)
+    try:
+        fault = why_not_private(os.lstat(parent))
+    except OSError:
+        return  # connecting says what is wrong
+    if fault is not None:
+        raise reasons.unsafe_directory(path, parent, fault)
+
+
 class _SelectPoll:
     """As much of `select.poll` as is needed here, by `select.select`.
 
@@ -153,8 +168,10 @@ class Outgoing:
 class Channel:
     """One connection to a server, and the calls in flight on it."""
 
-    def __init__(self, path: str, limits: Limits, wait: WaitTime) -> None:
+    def __init__(self, path: str, limits: Limits, wait: WaitTime, *, private: bool = False) -> None:
         self.path = path
+        if private:
+            _check_private(path)
         self.untouched = False
         """The other end had closed, and nothing of what waits has reached it: ask elsewhere."""
         self._socket, self.server = connect(path, wait)
@@ -202,7 +219,11 @@ class Channel:
         if len(out) == 1:
             data = out[0].data
         else:
-            data = b"".join([out[i].data for i in range(min(len(out), _MOST_JOINED))])
+            joined = size = 0
+            while joined < min(len(out), _MOST_JOINED) and size < _MOST_SENT:
+                size += len(out[joined].data)
+                joined += 1
+            data = b"".join([out[i].data for i in range(joined)])
         try:
             sent = self._socket.send(data, _SEND_FLAGS)
         except (BlockingIOError, InterruptedError):
@@ -236,6 +257,7 @@ class Channel:
 
     def wait_for(self, call_id: int, deadline: float) -> Reply:
         """Return the reply to a call that was posted. Raises as `flush`."""
+        late = 0
         while True:
             reply = self._replies.pop(call_id, None)
             if reply is not None:
@@ -244,6 +266,10 @@ class Channel:
             if self._end is not None:
                 self._awaited.discard(call_id)
                 raise self._end()
+            if time.monotonic() >= deadline:
+                late += 1  # what has come already is taken in, but not for ever
+                if late > _MOST_LATE:
+                    raise TimedOut
             self._wait(deadline)
 
     def overdue(self, call_id: int, name: str, seconds: float) -> NotPolled | NotAnswered:
@@ -263,8 +289,8 @@ class Channel:
         What the kernel tells is about the last byte that was sent. And a server that has calls of
         this connection may leave the next ones unread for a while: it is polled all the same.
         """
-        earlier = self._protocol.calls.keys() - {call_id} - self._left_unread
-        if earlier or self._end is not None:
+        others = self._protocol.calls.keys() - {call_id} - self._left_unread
+        if others or self._end is not None:
             return False
         if any(frame.call_id == call_id and frame.begun for frame in self._out):
             return True
@@ -281,6 +307,10 @@ class Channel:
                 return False
         self._out.append(Outgoing(None, self._protocol.cancel(call_id)))
         self.send()
+        if self._out and self._last == call_id and not self._out[0].begun:
+            # It was sent whole, and there is no room for its cancel: nobody would send that later.
+            # Going away cancels it as well.
+            self.close()
         return True
 
     def take_back(self, frame: Outgoing) -> bool:

@@ -30,7 +30,7 @@ from typing import TYPE_CHECKING, Any, Final, TypeVar, overload
 import msgspec
 
 from . import codec, forks, reasons
-from .address import socket_path
+from .address import is_name, socket_path
 from .channel import Channel, Reply, TimedOut, WaitTime
 from .command import Command
 from .errors import InternalError, UsageError
@@ -68,6 +68,7 @@ class Client:
         limits: Limits = DEFAULT_LIMITS,
     ) -> None:
         self._path = socket_path(address)
+        self._private = is_name(address)
         self._timeout = timeout
         self._limits = limits
         self._channel: Channel | None = None
@@ -272,7 +273,7 @@ class Client:
                 return channel, posted
         if channel is not None:
             channel.close()
-        channel = self._channel = Channel(self._path, self._limits, wait)
+        channel = self._channel = Channel(self._path, self._limits, wait, private=self._private)
         posted = post(channel)
         channel.send()
         return channel, posted

@@ -3,8 +3,8 @@
 What is promised:
 
 * Another user's connection is closed before a byte is read.
-* Nobody is closed in silence: a client whose connection the server ends is told why, by one send
-  that never blocks, and the log has a line.
+* Whoever has to go for want of room, or because the server closes, is told why, by one send that
+  never blocks. The log has a line for each kind of end that the server decides.
 * All connections together hold at most ``max_buffered`` bytes.
 * Sets change in one step each, so that an interruption leaves none of them halved. A connection
   that is being changed is marked (`Connection.in_hand`), and `drop_interrupted` finds it.

@@ -111,6 +111,9 @@ class CommandError(IpcError):
     code: str
     message: str
     data: object
+    told_to_all: bool = False
+    """Whether the server ended all calls of the connection with it; else a command, or its check,
+    answered so. What a command passes on from a server that it asked itself has the same code."""
 
     def __init__(self, code: str, message: str, data: object = None) -> None:
         super().__init__(code, message, data)

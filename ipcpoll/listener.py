@@ -212,9 +212,8 @@ def _accepted(listener: Any) -> socket.socket:
         sock, _ = listener.accept()
         sock.setblocking(False)
         return socket_above_stdio(sock)
-    fd, _ = listener._accept()
+    fd = above_stdio(listener._accept()[0])  # which closes what it can't move
     try:
-        fd = above_stdio(fd)
         sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM, 0, fileno=fd)
     except BaseException:
         os.close(fd)

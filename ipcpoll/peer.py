@@ -15,7 +15,7 @@ import struct
 import sys
 import termios
 from contextvars import ContextVar
-from typing import Final, NamedTuple
+from typing import Final, NamedTuple, Protocol
 
 from .errors import UsageError
 
@@ -62,7 +62,14 @@ def _bsd_credentials(sock: socket.socket) -> Credentials:
 # Who asks
 
 
-_caller: ContextVar[Credentials | None] = ContextVar("ipcpoll.caller", default=None)
+class _Asks(Protocol):
+    """A connection. It is asked each time, so that none is believed after an interruption."""
+
+    busy: int
+    credentials: Credentials
+
+
+_caller: ContextVar[_Asks | None] = ContextVar("ipcpoll.caller", default=None)
 set_caller = _caller.set
 reset_caller = _caller.reset
 
@@ -74,9 +81,9 @@ def caller() -> Credentials:
     is always the server's own. Does not block. Raises UsageError outside of a command.
     """
     who = _caller.get()
-    if who is None:
+    if who is None or not who.busy:
         raise UsageError("caller() is only known inside a command's process()")
-    return who
+    return who.credentials
 
 
 # ---------------------------------------------------------------------------------------------

@@ -39,7 +39,9 @@ def nobody_listens(path: str) -> NotRunning:
     if not is_socket:
         return NotRunning(f"the program does not run: this is no socket: {path}")
     ended = named(lockfile.owner(path))
-    return StaleSocket(f"{ended} has ended and left its socket behind: nobody listens at {path}")
+    return StaleSocket(
+        f"{ended} serves no more and has left its socket behind: nobody listens at {path}"
+    )
 
 
 def other_user(path: str, who: Credentials) -> UntrustedPeer:
@@ -53,39 +55,45 @@ def other_user(path: str, who: Credentials) -> UntrustedPeer:
 def not_allowed(path: str) -> UntrustedPeer:
     """Return the error for a socket that this user may not connect to."""
     return UntrustedPeer(
-        f"the socket, or its directory, belongs to another user and is closed to user "
-        f"{os.geteuid()}; nothing was sent ({path})"
+        f"user {os.geteuid()} may not connect: the socket, or a directory above it, is closed to "
+        f"this user; nothing was sent ({path})"
     )
+
+
+def unsafe_directory(path: str, directory: str, fault: str) -> UntrustedPeer:
+    """Return the error for the directory of a name that is not this user's alone."""
+    return UntrustedPeer(f"{directory} {fault}; nothing was sent ({path})")
 
 
 def backlog_full(path: str, seconds: float) -> NotPolled:
     """Return the error for a server that took in no connection."""
     who = _alive(lockfile.owner(path))
     return NotPolled(
-        f"{who} and has taken in no connection within {seconds:g} s, its backlog is full; "
-        f"nothing was sent ({path})"
+        f"{who} and has not taken in this connection within {_shown(seconds)} s, "
+        f"its backlog is full; nothing was sent ({path})"
     )
 
 
 def no_room(path: str, who: Credentials, name: str, seconds: float, sent: str) -> NotPolled:
     """Return the error for a frame that the server made no room for, wholly or in part."""
     return NotPolled(
-        f"{_alive(who.pid)} and has made no room for {name} within {seconds:g} s; {sent} ({path})"
+        f"{_alive(who.pid)} and has made no room for {name} within {_shown(seconds)} s; "
+        f"{sent} ({path})"
     )
 
 
 def not_read(path: str, who: Credentials, name: str, seconds: float) -> NotPolled:
     """Return the error for a call that is known to be unread."""
     return NotPolled(
-        f"{_alive(who.pid)} and has not read {name} within {seconds:g} s; "
-        f"the call was cancelled ({path})"
+        f"{_alive(who.pid)} and has not read {name} within {_shown(seconds)} s; "
+        f"it was cancelled and will most likely not run ({path})"
     )
 
 
 def not_answered(path: str, who: Credentials, name: str, seconds: float) -> NotAnswered:
     """Return the error for a call that was read, or may have been."""
     return NotAnswered(
-        f"{_alive(who.pid)} and has not answered {name} within {seconds:g} s; "
+        f"{_alive(who.pid)} and has not answered {name} within {_shown(seconds)} s; "
         f"it may still run it ({path})"
     )
 
@@ -105,7 +113,13 @@ def told_to_all(path: str, who: Credentials, error: CommandError) -> Callable[[]
     A maker, because one exception raised twice would mix its tracebacks.
     """
     message = f"{error.message} ({named(who.pid)}, {path})"
-    return lambda: error_from_wire(error.code, message, error.data)
+
+    def make() -> CommandError:
+        made = error_from_wire(error.code, message, error.data)
+        made.told_to_all = True
+        return made
+
+    return make
 
 
 def no_answer(path: str, who: Credentials, fault: str) -> PeerGone:
@@ -117,3 +131,7 @@ def _alive(pid: int | None) -> str:
     if pid and is_stopped(pid):
         return f"{named(pid)} is stopped (by a signal or a debugger)"
     return f"{named(pid)} is alive"
+
+
+def _shown(seconds: float) -> str:
+    return f"{seconds:.3f}".rstrip("0").rstrip(".")

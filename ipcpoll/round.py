@@ -31,7 +31,7 @@ from .limits import Limits
 from .listener import Listener
 from .log import Log
 from .peer import reset_caller, set_caller
-from .poller import HANGUP, READ, WRITE, Poller
+from .poller import HANGUP, MOST_EVENTS, READ, WRITE, Poller
 from .protocol import Call
 from .schema import CommandSet
 from .wakeup import Deadlines, Wakeup
@@ -67,13 +67,14 @@ class Round:
         self._dirty = clients.dirty
         self._counts = clients.counts
         self._depth = 0  # rounds on the stack
+        self._more_ready = False  # the poller has told of as many as it tells of at once
         self._unclean = False  # a round runs, or ended in the midst of its work
         self._quieted = False  # nested too deeply: what was seen ready is muted
 
     @property
     def pending(self) -> bool:
         """Whether work was left, as far as it is known here."""
-        return bool(self._row) or self._acceptor.more
+        return bool(self._row) or self._acceptor.more or self._more_ready
 
     @property
     def running(self) -> bool:
@@ -103,6 +104,7 @@ class Round:
             if self._unclean:
                 self.clients.drop_interrupted("an interruption", depth)
             self._unclean = True
+            self._more_ready = len(events) >= MOST_EVENTS
             self._depth = depth + 1
             turns = self._work(events, ctx, max_commands, began + seconds, patience)
             whole = True
@@ -175,9 +177,10 @@ class Round:
         for fd, mask in events:
             connection = connections.get(fd)
             if connection is not None:
+                held = connection.in_hand  # an outer poll runs its command
                 connection.in_hand = True
                 self._notice(connection, mask)
-                connection.in_hand = False
+                connection.in_hand = held
             elif fd == self._acceptor.fd:
                 accept = True
             elif fd == self._wake_fd:
@@ -237,7 +240,9 @@ class Round:
     def _turn(self, connection: Connection, ctx: Any) -> bool:
         """Give one connection its turn; return whether it had a frame."""
         if connection.readable and connection.can_read:
-            self._receive(connection)
+            more = self._receive(connection)
+            if more and connection.can_run:
+                self._receive(connection)  # the cancel may stand behind what one read takes
         took = connection.can_run
         if took:
             try:
@@ -252,8 +257,10 @@ class Round:
             self._rest(connection)
         return took
 
-    def _receive(self, connection: Connection) -> None:
+    def _receive(self, connection: Connection) -> bool:
+        """Read once; return whether there may be more."""
         connection.receive(self._clock())
+        return connection.readable and connection.can_read
 
     def _rest(self, connection: Connection) -> None:
         """After something was done for a connection: back into the row, or wait, or end."""
@@ -277,7 +284,7 @@ class Round:
             return
         if self._row or self._dirty:
             self._wakeup.signal()  # for a main loop that this command may open
-        before = set_caller(connection.credentials)
+        before = set_caller(connection)
         try:
             connection.busy = self._depth
             reply = calls.run(call, ctx, self._commands, connection.protocol, self._log)
@@ -401,7 +408,8 @@ class Round:
         for connection in list(self._connections.values()):
             if connection.closed:  # an earlier one made room
                 continue
+            held = connection.in_hand
             connection.in_hand = True
             connection.watch()
             self._rest(connection)
-            connection.in_hand = False
+            connection.in_hand = held

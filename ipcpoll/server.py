@@ -116,6 +116,7 @@ class Server(Generic[C]):
         # The thread that is inside `poll`. A dict, because `setdefault` is one step for all threads
         # and leaves nothing locked when an exception comes right behind it.
         self._inside: dict[str, int] = {}
+        self._closing = ExitStack()
         self._log = log = Log(time.monotonic, limits.log_seconds)
         with ExitStack() as undo:
             # The poller first: hosts that select() need a low descriptor.
@@ -338,6 +339,7 @@ class Server(Generic[C]):
         `poll`.
         """
         if self._closed:
+            self._closing.close()  # what is left of it, if it was interrupted
             return
         if self._pid != os.getpid():  # a fork that Python did not see
             self._abandon(forks.IN_CHILD)
@@ -345,18 +347,28 @@ class Server(Generic[C]):
         self._refuse_other_threads()
         for attachment in list(self.attachments):
             attachment.detach()
+        # From the last to the first. A step that is interrupted does not keep the others from
+        # being taken, and what is left then, the next `close` does.
+        for step in (
+            self._deadlines.close,
+            self._wakeup.close,
+            self._poller.close,
+            self._listener.close,
+            self._turn_away_all,
+            self._round.close,  # for those that an interruption of the first left
+            self._round.close,
+            self._listener.vacate,
+        ):
+            self._closing.callback(step)
         self._closed = True
         self._fileno = -1
         self._refuse_polls("the server is closed")
         forks.unwatch(self)
-        self._listener.vacate()
-        self._round.close()
+        self._closing.close()
+
+    def _turn_away_all(self) -> None:
         if self._listener.owns_its_path:  # else whoever listens next serves them
             self._clients.turn_away_all(self._listener)
-        self._listener.close()
-        self._poller.close()
-        self._wakeup.close()
-        self._deadlines.close()
 
     def __enter__(self) -> Server[C]:
         return self

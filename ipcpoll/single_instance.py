@@ -119,8 +119,12 @@ def serve_or_send(
         left = None if timeout is None else max(0.0, wait.deadline - time.monotonic())
         try:
             return None, send(command, address, timeout=left)
-        except (NotRunning, ShuttingDown) as error:  # it starts or ends just now
+        except NotRunning as error:  # it starts or ends just now
             reason: Exception = error
+        except ShuttingDown as error:
+            if not error.told_to_all:  # the command ran, and passed on what another server said
+                raise
+            reason = error
         except PeerGone as error:
             if not error.unread:
                 raise

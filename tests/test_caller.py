@@ -90,5 +90,20 @@ def test_caller_of_each_command_in_nested_polls(server, connect):
         other.communicate()
 
 
+def test_caller_does_not_outlive_an_interruption(server, connect, monkeypatch):
+    """A KeyboardInterrupt right behind the command, before the caller was taken back."""
+
+    def interrupted(token):
+        raise KeyboardInterrupt
+
+    peer = connect(server)
+    peer.call(1, "WhoAsks")
+    monkeypatch.setattr("ipcpoll.round.reset_caller", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        server.poll(Host())
+    with pytest.raises(UsageError):
+        caller()
+
+
 def test_credentials_have_names():
     assert Credentials(1, 2, 3)._asdict() == {"pid": 1, "uid": 2, "gid": 3}

@@ -12,13 +12,29 @@ import socket
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 
 import pytest
-from harness import PATIENCE, Echo, Take, call, encode, finish, run_python, serve_until, wait_until
+from harness import (
+    COMMANDS,
+    PATIENCE,
+    Echo,
+    Host,
+    Take,
+    call,
+    encode,
+    finish,
+    run_python,
+    serve_until,
+    settle,
+    wait_until,
+)
 
 from ipcpoll import (
     Client,
+    Limits,
+    NotAnswered,
+    NotPolled,
     NotRunning,
     PeerGone,
     Server,
@@ -28,6 +44,7 @@ from ipcpoll import (
     send,
 )
 from ipcpoll.peer import NOBODY, Credentials
+from ipcpoll.states import CallState
 
 
 @pytest.fixture
@@ -237,5 +254,104 @@ def test_hazard_12_dead_socket_at_a_long_path(directory):
             f"{long}/s",
         )
     )
-    with pytest.raises(StaleSocket, match=r"pid \d+ has ended and left its socket behind"):
+    with pytest.raises(StaleSocket, match=r"pid \d+ serves no more and has left its socket behind"):
         send(Echo(1), f"{long}/s")
+
+
+@pytest.fixture
+def ran(monkeypatch):
+    """The sizes of the calls of `Take` that were run."""
+    sizes: list[int] = []
+    monkeypatch.setattr(Take, "process", lambda self, ctx: sizes.append(len(self.data)))
+    return sizes
+
+
+def test_call_whose_cancel_finds_no_room_is_not_run(path, ran):
+    """It filled the socket to the last byte. Its client goes away instead of cancelling."""
+    with Server(path, COMMANDS) as server, Client(path, timeout=0) as client:
+        for size in range(200_000, 230_000, 500):  # what just fits is the kernel's to know
+            with pytest.raises(NotPolled):
+                client.call(Take(bytes(size)))
+            settle(server)
+    assert ran == []
+
+
+@pytest.mark.parametrize("size", range(65_490, 65_530, 2))
+def test_call_whose_cancel_stands_behind_what_one_read_takes_is_not_run(path, ran, size):
+    with Server(path, COMMANDS) as server, Client(path, timeout=0) as client:
+        with pytest.raises(NotPolled):
+            client.call(Take(bytes(size)))
+        client.notify(Echo(1), timeout=PATIENCE)
+        host = Host()
+        serve_until(server, lambda: host.log == [1], host)
+    assert ran == []
+
+
+def test_time_limit_holds_while_pieces_come_without_pause(path):
+    with socket.socket(socket.AF_UNIX) as listener:
+        listener.bind(path)
+        listener.listen()
+        over = threading.Event()
+
+        def flood():
+            connection, _ = listener.accept()
+            piece = encode([1, 2, "x"]) * 1000
+            with connection, suppress(OSError):
+                connection.recv(65536)
+                connection.settimeout(PATIENCE)
+                while not over.is_set():
+                    connection.sendall(piece)
+
+        server = threading.Thread(target=flood)
+        server.start()
+        client = Client(path, timeout=0.2)
+        began = time.monotonic()
+        with pytest.raises(NotAnswered):
+            client.call(Echo(1))
+        assert time.monotonic() - began < PATIENCE / 2
+        over.set()
+        client.close()
+        server.join()
+
+
+def test_call_behind_one_that_is_in_flight_is_not_said_to_be_unread(path):
+    """The server has read the first and left the others: it is polled, only not done."""
+    with Server(path, COMMANDS, limits=Limits(max_frames_waiting=1, read_size=64)) as server:
+        with Client(path, timeout=0.05) as client:
+            answers = client.map([Take(bytes(100)) for _ in range(4)], depth=4)
+            serving = threading.Thread(target=serve_until, args=[server, lambda: True])
+            serving.start()
+            serving.join()
+            channel = None
+            with pytest.raises((NotAnswered, NotPolled)):
+                next(answers)
+            channel = client._channel
+            call_id = channel.new_id()
+            channel._protocol.calls[call_id - 1] = CallState.IN_FLIGHT  # an earlier one
+            channel.post(call_id, b"\x83\x18\x63\x64Echo\xa1\x65value\x01")
+            channel.send()
+            assert type(channel.overdue(call_id, "Echo", 0.05)) is NotAnswered
+        settle(server)
+
+
+def test_connection_that_ends_behind_a_call_that_was_sent_whole(path):
+    """Sending the second fails; the first may have run."""
+    with socket.socket(socket.AF_UNIX) as listener:
+        listener.bind(path)
+        listener.listen()
+        with Client(path, timeout=PATIENCE) as client:
+            with pytest.raises(NotPolled):
+                client.call(Echo(0), timeout=0)
+            channel = client._channel
+            first = channel.new_id()
+            channel.post(first, b"\x83\x02\x64Echo\xa1\x65value\x01")
+            channel.send()
+            connection, _ = listener.accept()
+            connection.recv(65536)
+            connection.close()
+            second = channel.new_id()
+            channel.post(second, b"\x83\x03\x64Echo\xa1\x65value\x01")
+            channel.send()
+            with pytest.raises(PeerGone) as caught:
+                channel.wait_for(first, time.monotonic() + PATIENCE)
+            assert not caught.value.unread

@@ -523,8 +523,8 @@ def test_hazard_05_another_user_can_not_connect(directory):
         ).splitlines()
         assert words == [
             "EACCES",
-            "the socket, or its directory, belongs to another user and is closed to user "
-            f"{NOBODY}; nothing was sent ({server.address})",
+            f"user {NOBODY} may not connect: the socket, or a directory above it, is closed to "
+            f"this user; nothing was sent ({server.address})",
         ]
         settle(server)
         assert server.stats()["accepted"] == 0

@@ -274,3 +274,28 @@ def test_context_and_budget_of_a_nested_poll_are_its_own(server, connect):
     assert inner.log == [1]
     settle(server, host)
     assert host.log == [("do", 1), 2]
+
+
+def test_interruption_behind_a_command_in_which_a_nested_poll_saw_its_client(
+    server, connect, monkeypatch
+):
+    """The nested poll leaves the mark of the outer one: the client is closed, not forgotten."""
+    peer = connect(server)
+    peer.call(1, "Do", value=1)
+
+    def nested():
+        peer.call(2, "Echo", value=2)
+        server.poll(host)
+
+    def interrupted(*_):
+        monkeypatch.undo()
+        raise KeyboardInterrupt
+
+    host = Host(do=nested)
+    monkeypatch.setattr(server._round, "_reply", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        server.poll(host)
+    settle(server)
+    assert peer.received() == []
+    assert peer.ended
+    assert server.stats()["clients"] == 0

@@ -59,10 +59,10 @@ def test_hazard_62_nothing_of_the_server_is_inherited_by_a_child_program(server,
     kinds = sorted(link.partition(" ")[2].partition("[")[0] for link in ours)
     path = other.address
     assert kinds == sorted(
-        # epoll, wake, timer; listener, clients; the acceptor's reserve; where the socket lies
+        # epoll, wake, timer; listener, clients; the acceptor's reserves; where the socket lies
         ["anon_inode:"] * 3
         + ["socket:"] * 4
-        + [os.devnull]
+        + [os.devnull] * 2
         + [os.path.dirname(path), f"{path}.lock"]
     )
     assert not ours & set(child.stdout.decode().splitlines())

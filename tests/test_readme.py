@@ -30,6 +30,7 @@ READ_ELSEWHERE = {
 # Commands that need no check here, and why.
 COMMANDS = {
     "python -m cbor2.tool --sequence capture.cbor": "run by test_protocol_doc",
+    "pip install .": "`make installed` builds the wheel, installs it elsewhere and uses it",
 }
 
 # How a Python block is run: beside which server, and with which arguments.

@@ -15,6 +15,7 @@ import threading
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass
+from pathlib import Path
 
 import pytest
 from documents import blocks
@@ -31,6 +32,7 @@ from ipcpoll import (
     ShuttingDown,
     StaleSocket,
     UntrustedPeer,
+    address,
     peer,
     reasons,
     send,
@@ -105,7 +107,7 @@ def test_killed_before_the_call(program, path):
     with pytest.raises(StaleSocket) as caught:
         send(Echo(1), path)
     assert str(caught.value) == (
-        f"pid {process.pid} has ended and left its socket behind: nobody listens at {path}"
+        f"pid {process.pid} serves no more and has left its socket behind: nobody listens at {path}"
     )
 
 
@@ -159,7 +161,7 @@ def test_hazard_19_stopped(program, path):
             client.call(Echo(2))
         assert str(caught.value) == (
             f"pid {process.pid} is stopped (by a signal or a debugger) and has not read Echo "
-            f"within 0.05 s; the call was cancelled ({path})"
+            f"within 0.05 s; it was cancelled and will most likely not run ({path})"
         )
         os.kill(process.pid, signal.SIGCONT)
         assert client.call(Echo(3), timeout=PATIENCE) == 3
@@ -190,7 +192,7 @@ def test_never_polled(program, path):
         send(Echo(1), path, timeout=0.05)
     assert str(caught.value) == (
         f"pid {process.pid} is alive and has not read Echo within 0.05 s; "
-        f"the call was cancelled ({path})"
+        f"it was cancelled and will most likely not run ({path})"
     )
 
 
@@ -213,7 +215,7 @@ def test_busy_with_the_call_itself(program, path):
                 client.call(Echo(2), timeout=0.05)
             assert str(caught.value) == (
                 f"pid {process.pid} is alive and has not read Echo within 0.05 s; "
-                f"the call was cancelled ({path})"
+                f"it was cancelled and will most likely not run ({path})"
             )
             # … nor is the next one, and that is known although an earlier one is in flight.
             with pytest.raises(NotPolled):
@@ -270,7 +272,7 @@ def test_hazard_18_full_backlog(program, path):
         with pytest.raises(NotPolled) as caught:
             send(Echo(1), path, timeout=0.05)
     assert str(caught.value) == (
-        f"pid {process.pid} is alive and has taken in no connection within 0.05 s, "
+        f"pid {process.pid} is alive and has not taken in this connection within 0.05 s, "
         f"its backlog is full; nothing was sent ({path})"
     )
 
@@ -300,7 +302,7 @@ def test_call_of_which_a_part_was_sent_was_not_read(program, path):
         assert client._channel._out[0].begun
     assert str(caught.value) == (
         f"pid {process.pid} is alive and has not read Take within 0.05 s; "
-        f"the call was cancelled ({path})"
+        f"it was cancelled and will most likely not run ({path})"
     )
 
 
@@ -330,6 +332,50 @@ print("received", connection.recv(100), flush=True)
     assert process.stdout.readline() == "received b''\n"
 
 
+@pytest.fixture
+def no_runtime_directory(directory, monkeypatch):
+    """A user without one: names lie in a directory that anybody could have made."""
+    monkeypatch.setattr(address, "_fault", lambda directory: "is not there")
+    monkeypatch.setattr(
+        address, "_runtime_directory", lambda: Path(directory, "ipcpoll-of-this-user")
+    )
+    return Path(directory, "ipcpoll-of-this-user")
+
+
+@pytest.mark.parametrize("fault", ["open to others", "another user's", "a link"])
+def test_hazard_17_name_whose_directory_is_not_private(no_runtime_directory, path, fault):
+    """In it another user could lead the name to a second program of this user.
+
+    That one has the right uid; it is not what was meant.
+    """
+    no_runtime_directory.mkdir(mode=0o700)
+    if fault == "open to others":
+        no_runtime_directory.chmod(0o755)
+    elif fault == "another user's":
+        if os.geteuid() != 0:
+            pytest.skip("needs root to give a directory away")
+        os.chown(no_runtime_directory, NOBODY, NOBODY)
+    else:
+        no_runtime_directory.rename(f"{no_runtime_directory}.real")
+        no_runtime_directory.symlink_to(f"{no_runtime_directory}.real")
+    os.symlink(path, no_runtime_directory / "calc.sock")
+    with Server(path, [Echo]) as other:
+        with pytest.raises(UntrustedPeer, match=r"nothing was sent \(.*/calc\.sock\)") as caught:
+            send(Echo(1), "calc", timeout=0.05)
+        assert str(no_runtime_directory) in str(caught.value)
+        assert other.poll(Host()) == 0
+        assert other.stats()["accepted"] == 0
+
+
+def test_name_whose_directory_is_private(no_runtime_directory):
+    with pytest.raises(NotRunning):
+        send(Echo(1), "calc")
+    with Server("calc", [Echo]) as server:
+        assert server.address == f"{no_runtime_directory}/calc.sock"
+        with pytest.raises(NotPolled):
+            send(Echo(1), "calc", timeout=0)
+
+
 @as_root
 def test_socket_that_is_closed_to_this_user(path, directory):
     os.chmod(directory, 0o755)
@@ -343,8 +389,8 @@ def test_socket_that_is_closed_to_this_user(path, directory):
         )
         out, err = client.communicate(timeout=PATIENCE)
     assert out == (
-        f"the socket, or its directory, belongs to another user and is closed to user {NOBODY}; "
-        f"nothing was sent ({path})\n"
+        f"user {NOBODY} may not connect: the socket, or a directory above it, is closed to this "
+        f"user; nothing was sent ({path})\n"
     ), err
 
 
@@ -385,7 +431,7 @@ def test_process_that_can_not_be_named():
     nobody = Credentials(0, 0, 0)
     assert str(reasons.not_read("/s", nobody, "Add", 5.0)) == (
         "the program (pid unknown) is alive and has not read Add within 5 s; "
-        "the call was cancelled (/s)"
+        "it was cancelled and will most likely not run (/s)"
     )
     assert not peer.is_stopped(0)
 

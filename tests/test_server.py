@@ -418,6 +418,86 @@ def test_hazard_23_reserve_that_another_thread_takes(make_server, connect, monke
     os.close(stolen[0])
 
 
+def test_hazard_23_pause_ends_by_itself_though_every_descriptor_is_taken(make_server, connect):
+    """The timer has a reserve of its own: a host that waits for the descriptor is woken."""
+    server = make_server(accept_pause_seconds=0.05)
+    late = connect(server)
+    late.call(1, "Echo", value=1)
+    acceptor = server._round._acceptor
+    stolen = []
+
+    class Watched:
+        def close(self):
+            spare.close()
+            stolen.append(os.open(os.devnull, os.O_RDONLY))
+
+    spare, acceptor._spare = acceptor._spare, Watched()
+    with no_descriptor_left():
+        server.poll(Host())
+        assert server.next_deadline() is not None
+        assert not readable(server)
+        assert readable(server, 10), "the timer tells"
+    assert answers(server, late, 1) == [[1, 0, 1]]
+    os.close(stolen[0])
+
+
+def test_descriptor_that_can_not_be_moved_is_closed_once(server, connect, monkeypatch):
+    """Closing it twice could hit a file that another thread has just opened."""
+    closed = []
+    close = os.close
+
+    def no_descriptor(fd):
+        close(fd)
+        closed.append(fd)
+        raise OSError(errno.EMFILE, "Too many open files")
+
+    connect(server)
+    with monkeypatch.context() as patch:
+        patch.setattr("ipcpoll.listener.above_stdio", no_descriptor)
+        patch.setattr("ipcpoll.listener.os.close", lambda fd: closed.append(fd) or close(fd))
+        server.poll(Host())
+    assert len(closed) == len(set(closed))
+    settle(server)
+
+
+@pytest.mark.parametrize("step", ["vacate", "farewell", "poller", "wakeup"])
+def test_close_that_is_interrupted_is_finished(directory, monkeypatch, step):
+    """Ctrl-C in its midst: every step is taken all the same, and once more does no harm."""
+    before = len(os.listdir("/proc/self/fd"))
+    server = Server(f"{directory}/s", COMMANDS)
+    peers = [Peer(server) for _ in range(3)]
+    server.poll(Host())
+    target, name = {
+        "vacate": (server._listener, "vacate"),
+        "farewell": (server._clients, "say_farewell"),
+        "poller": (server._poller, "unregister"),
+        "wakeup": (server._deadlines, "close"),
+    }[step]
+    monkeypatch.setattr(target, name, _interrupt_once(getattr(target, name)))
+    with pytest.raises(KeyboardInterrupt):
+        server.close()
+    server.close()
+    assert server.closed
+    for peer in peers:
+        peer.received()
+        assert peer.ended
+        peer.close()
+    assert len(os.listdir("/proc/self/fd")) == before
+    Server(f"{directory}/s", COMMANDS).close()
+
+
+def _interrupt_once(method):
+    struck = []
+
+    def call(*arguments):
+        if not struck:
+            struck.append(method)
+            raise KeyboardInterrupt
+        return method(*arguments)
+
+    return call
+
+
 @pytest.mark.parametrize("number", [errno.ENOSPC, errno.ENOMEM])
 def test_hazard_51_connection_that_can_not_be_watched_is_closed(
     server, connect, monkeypatch, caplog, number

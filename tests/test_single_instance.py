@@ -9,7 +9,17 @@ import threading
 from dataclasses import dataclass
 
 import pytest
-from harness import COMMANDS, PATIENCE, Echo, Host, finish, run_python, serve_until, wait_until
+from harness import (
+    COMMANDS,
+    PATIENCE,
+    Do,
+    Echo,
+    Host,
+    finish,
+    run_python,
+    serve_until,
+    wait_until,
+)
 
 from ipcpoll import (
     AlreadyRunning,
@@ -124,12 +134,36 @@ def test_running_one_that_ends_just_then(path, monkeypatch, ending):
 
     def ended(*_, **__):
         running.close()
+        ending.told_to_all = True
         raise ending
 
     monkeypatch.setattr(single_instance, "send", ended)
     server, answer = serve_or_send(path, COMMANDS, Echo(1), timeout=None)
     assert answer is None
     server.close()
+
+
+def test_command_that_passes_on_what_another_server_told_it(path):
+    """It ran, so it is not sent again, though the code is that of a server that closes."""
+    outcome = []
+
+    def relay():
+        raise ShuttingDown("the server that the command asked has closed")
+
+    def ask():
+        try:
+            serve_or_send(path, COMMANDS, Do(7))
+        except ShuttingDown as error:
+            outcome.append(error)
+
+    host = Host(do=relay)
+    with Server(path, COMMANDS) as server:
+        thread = threading.Thread(target=ask)
+        thread.start()
+        serve_until(server, lambda: outcome, host)
+        thread.join()
+    assert host.log == [("do", 7)]
+    assert not outcome[0].told_to_all
 
 
 def test_command_that_may_have_run_is_not_repeated(path, monkeypatch):
