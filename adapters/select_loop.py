@@ -12,6 +12,7 @@ docs/adapters.md shows each.
 
 from __future__ import annotations
 
+import contextlib
 import selectors
 from collections.abc import Callable
 from typing import Any
@@ -45,7 +46,7 @@ class SelectorAttachment(Attachment):
         self._key = self._selector.register(fd, selectors.EVENT_READ, self)
 
     def _unwatch(self) -> None:
-        if self._selector.get_map() is not None:  # else the selector was closed first
+        with contextlib.suppress(KeyError):  # the selector was closed first
             self._selector.unregister(self._key.fd)
         self._close_low_descriptor()
 
