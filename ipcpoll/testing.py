@@ -19,6 +19,7 @@ run in threads of the test's process, and one case forks.
 
 from __future__ import annotations
 
+import functools
 import gc
 import itertools
 import os
@@ -570,6 +571,26 @@ class AdapterConformance:
                 attachment.detach()
                 assert fake.attachments == set()
         fake.close()
+
+    def test_taken_out_while_its_turn_waits(self) -> None:
+        """Two are ready in one look of the loop; the first to be polled takes the other out."""
+        takes: list[Callable[[FakePollable, Attachment], None]] = [
+            lambda _, attachment: attachment.pause(),
+            lambda _, attachment: attachment.detach(),
+            lambda fake, _: fake.close(),
+        ]
+        for take in takes:
+            one, two = FakePollable(), FakePollable()
+            one.on_poll = functools.partial(take, two, self.attach(two, None))
+            two.on_poll = functools.partial(take, one, self.attach(one, None))
+            one.ready()
+            two.ready()
+            self.run(seconds=0.03)
+            assert len(one.polls) + len(two.polls) == 1
+            one.close()
+            two.close()
+        if self.reports_errors:
+            assert self.reported() == []
 
     def test_attachment_as_a_context_manager(self) -> None:
         """It detaches at the end, and not the pollable's end."""

@@ -103,6 +103,17 @@ class AsyncioConformance(AdapterConformance):
         assert len(fake.polls) == 1
         fake.close()
 
+    def test_descriptor_closed_behind_the_attachment(self):
+        """By a pollable that keeps no attachments; the number that was is the one to remove."""
+        fake = FakePollable()
+        number = fake.fileno()
+        attachment = self.attach(fake, None)
+        self.run(seconds=0.02)
+        fake.attachments.clear()
+        fake.close()
+        attachment.detach()
+        assert not self.loop.remove_reader(number), "it is still in the loop's books"
+
     @pytest.mark.parametrize("exception", [KeyboardInterrupt, SystemExit])
     def test_wish_to_end_leaves_the_loop(self, exception):
         """As from any callback; the loop can be run again, and serves."""
@@ -207,3 +218,12 @@ class AsyncioConformance(AdapterConformance):
 class TestAsyncio(AsyncioConformance):
     def new_loop(self):
         return asyncio.SelectorEventLoop()
+
+    def test_closed_loop_is_left_alone(self):
+        """Not every loop takes a remove_reader after its end."""
+        server, ctx = self.make_server()
+        attachment = self.attach(server, ctx)
+        self.close_loop()
+        self.loop.remove_reader = None
+        attachment.detach()
+        assert server.attachments == set()
