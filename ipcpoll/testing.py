@@ -572,6 +572,20 @@ class AdapterConformance:
                 assert fake.attachments == set()
         fake.close()
 
+    def test_loop_sleeps_beside_what_was_taken_out(self) -> None:
+        """Paused or detached, and readable all the time: the loop is not told any more."""
+        fake = FakePollable()
+        attachment = self.attach(fake, None)
+        self.run(seconds=0.02)  # some loops tell the kernel of a descriptor only when they run
+        fake.ready()
+        for take in (attachment.pause, attachment.detach):
+            take()
+            before = time.process_time()
+            self.run(seconds=0.3)
+            assert time.process_time() - before < 0.15, "it spins"
+        assert fake.polls == []
+        fake.close()
+
     def test_taken_out_while_its_turn_waits(self) -> None:
         """Two are ready in one look of the loop; the first to be polled takes the other out."""
         takes: list[Callable[[FakePollable, Attachment], None]] = [
