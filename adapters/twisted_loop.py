@@ -72,7 +72,10 @@ class TwistedAttachment(Attachment):
         self._reactor.addReader(self)
 
     def _unwatch(self) -> None:
-        self._reactor.removeReader(self)
+        try:
+            self._reactor.removeReader(self)
+        except OSError:
+            pass  # epoll(7) has forgotten the descriptor, which was closed first
         self._close_low_descriptor()
 
     def _report(self, error: Exception) -> None:

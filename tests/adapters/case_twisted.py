@@ -189,8 +189,21 @@ class TestTwisted(AdapterConformance):
         self.run(self.asking(server))
         assert self.failures == []
 
+    def test_descriptor_closed_behind_the_attachment(self):
+        """By a pollable that keeps no attachments. A detach never raises."""
+        fake = FakePollable()
+        number = fake.fileno()
+        attachment = self.attach(fake, None)
+        fake.attachments.clear()
+        fake.close()
+        attachment.detach()
+        assert not attachment.attached
+        if REACTOR == "epoll":
+            reactor._reads.discard(number)  # there it stays for ever: nobody closes first
+        assert set(reactor.getReaders()) == self.others
+
     def test_low_copy_in_the_select_reactor_alone(self, monkeypatch):
-        """Others take the descriptor itself. No copy outlives a pause."""
+        """Others take the descriptor itself. A refused attach leaves nothing behind."""
         monkeypatch.setattr(twisted_loop, "_MOST_FOR_SELECT", 1)
         fake = FakePollable()
         if REACTOR == "select":
