@@ -56,7 +56,6 @@ class Attachment(ABC):
         try:
             self.resume()
         except BaseException:
-            self._watching = False
             self._forget()
             raise
 
@@ -78,7 +77,11 @@ class Attachment(ABC):
         """Let the loop watch again. Idempotent. Does nothing once it is detached."""
         if self._attached and not self._watching:
             self._watching = True
-            self._watch()
+            try:
+                self._watch()
+            except BaseException:
+                self._watching = False  # there is nothing to unwatch
+                raise
 
     def detach(self) -> None:
         """Take the pollable out of the loop for good. It stays open. Idempotent."""
@@ -117,9 +120,15 @@ class Attachment(ABC):
     def _serve(self) -> bool:
         """Poll once; return whether work is left, and the loop is to be given a breath.
 
+        Does nothing when it is not watched any more: some loops collect what is ready first, and
+        then call back also those that an earlier one has taken out.
+
         Raises nothing but KeyboardInterrupt and SystemExit: an exception of `poll`, which means
         that the host misused it, goes to `_report`.
         """
+        watched = self._watching  # which `poll` may change
+        if not watched:
+            return False
         try:
             self._pollable.poll(self._ctx, max_seconds=self._max_seconds)
             return self._watching and self._pollable.pending

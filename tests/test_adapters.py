@@ -39,10 +39,33 @@ class Column(NamedTuple):
     environment: tuple[tuple[str, str], ...] = ()
 
 
+TWISTED = ("twisted", "pip install twisted")
+
+
+def twisted(reactor: str, *needs: tuple[str, str], everywhere: bool = True) -> Column:
+    """Return the column of one reactor: a process has one for life."""
+    environment = (("IPCPOLL_REACTOR", reactor),)
+    return Column(
+        f"Twisted: {reactor}",
+        "case_twisted",
+        "TestTwisted",
+        needs=(TWISTED, *needs),
+        everywhere=everywhere,
+        environment=environment,
+    )
+
+
 COLUMNS = [
     Column("selectors: epoll", "case_select", "TestEpoll"),
     Column("selectors: poll", "case_select", "TestPoll"),
     Column("selectors: select", "case_select", "TestSelect"),
+    Column("asyncio", "case_asyncio", "TestAsyncio"),
+    Column("uvloop", "case_uvloop", "TestUvloop", needs=(("uvloop", "pip install uvloop"),)),
+    twisted("epoll"),
+    twisted("poll"),
+    twisted("select"),
+    twisted("asyncio"),
+    twisted("gi", ("gi", "apt-get install python3-gi"), everywhere=False),
 ]
 
 
@@ -71,7 +94,9 @@ def outcomes(
     module: str, environment: tuple[tuple[str, str], ...], with_display: bool
 ) -> tuple[dict[tuple[str, str], str], str]:
     """Run a module of cases in a process; return each test's outcome, and what was printed."""
-    variables = {**os.environ, **dict(environment), "PYTHONPATH": f"{ROOT}:{ROOT / 'tests'}"}
+    tests = ROOT / "tests"
+    variables = {**os.environ, **dict(environment)}
+    variables["PYTHONPATH"] = f"{ROOT}:{tests}:{tests / 'adapters'}"  # cases import one another
     if with_display:
         variables["DISPLAY"] = display()
     command = ["-m", "pytest", "-q", "-p", "no:cacheprovider", f"tests/adapters/{module}.py"]

@@ -1,0 +1,73 @@
+"""For asyncio, and for loops that behave like it: uvloop.
+
+::
+
+    async def main():
+        with ipcpoll.Server("service", Submit | Status) as server:
+            asyncio_loop.attach(server, service)
+            await service.run()
+
+A command's `process` is an ordinary function on the loop's thread. It may start tasks and set
+futures and events; it can't await.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+from ipcpoll import Attachment, Pollable
+
+
+class AsyncioAttachment(Attachment):
+    """Watched by an asyncio loop, as a reader."""
+
+    def __init__(
+        self,
+        pollable: Pollable,
+        ctx: Any,
+        loop: asyncio.AbstractEventLoop,
+        max_seconds: float | None,
+    ) -> None:
+        self._loop = loop
+        super().__init__(pollable, ctx, max_seconds)
+
+    def _watch(self) -> None:
+        # Whoever closed a descriptor without remove_reader has left its number in the loop's
+        # books. The next reader with that number would be taken for it, and never be called.
+        self._loop.remove_reader(self._fd)
+        self._loop.add_reader(self._fd, self._serve)
+
+    def _unwatch(self) -> None:
+        if not self._loop.is_closed():  # else it has forgotten all of its readers
+            self._loop.remove_reader(self._fd)
+
+    def _report(self, error: Exception) -> None:
+        self._loop.call_exception_handler(
+            {"message": f"Exception in poll of {self._pollable!r}", "exception": error}
+        )
+
+
+def attach(
+    pollable: Pollable,
+    ctx: Any,
+    loop: asyncio.AbstractEventLoop | None = None,
+    *,
+    max_seconds: float | None = None,
+) -> AsyncioAttachment:
+    """Let a loop watch `pollable`, and poll it whenever there is something to do.
+
+    `loop` is the running one unless another is given; that one need not run yet. It must be one
+    with `add_reader`, whose selector takes the descriptor: select(2) takes none above 1,023.
+    `ctx` and `max_seconds` are as for ``Server.poll``. Call it on the loop's thread. Does not
+    block.
+
+    An exception of ``poll`` goes to the loop's exception handler, and the watch goes on. A
+    KeyboardInterrupt or SystemExit leaves the loop, as from any callback; it can be run again.
+
+    Raises RuntimeError when no loop is given and none runs, or the loop is closed; UsageError when
+    the pollable is closed.
+    """
+    if loop is None:
+        loop = asyncio.get_running_loop()
+    return AsyncioAttachment(pollable, ctx, loop, max_seconds)

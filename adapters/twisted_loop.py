@@ -1,0 +1,109 @@
+"""For Twisted, whichever reactor is installed.
+
+::
+
+    server = ipcpoll.Server("chat", Who | Say | Kick)
+    twisted_loop.attach(server, chat)
+    reactor.run()
+    server.close()
+
+A command's `process` is an ordinary function on the reactor's thread. It may call anything of
+Twisted; it can't wait for a Deferred.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from twisted.internet.interfaces import IReadDescriptor
+from twisted.internet.selectreactor import SelectReactor
+from twisted.logger import Logger
+from twisted.python.failure import Failure
+from zope.interface import classImplements  # type: ignore[import-untyped]  # it has no types
+
+from ipcpoll import Attachment, Pollable
+
+_MOST_FOR_SELECT = 1024  # select(2) takes no descriptor from here on
+_log = Logger()
+
+
+class TwistedAttachment(Attachment):
+    """Watched by a reactor. The reactor's reader is the attachment itself.
+
+    The reactor detaches it when it stops (``reactor.stop()``); the pollable stays open.
+    """
+
+    def __init__(
+        self, pollable: Pollable, ctx: Any, reactor: Any, max_seconds: float | None
+    ) -> None:
+        self._reactor = reactor
+        self._needs_low_descriptor = isinstance(reactor, SelectReactor)
+        self._watched = -1
+        super().__init__(pollable, ctx, max_seconds)
+
+    # -----------------------------------------------------------------------------------------
+    # For the reactor: IReadDescriptor
+
+    def fileno(self) -> int:
+        """Return the descriptor that the reactor watches; it knows nobody by another name."""
+        return self._watched
+
+    def doRead(self) -> None:
+        """Poll once. Whatever is returned or raised here, the reactor takes for the end."""
+        try:
+            self._serve()
+        except BaseException as error:  # Twisted too logs every exception, and goes on
+            self._tell(error)
+
+    def connectionLost(self, reason: Failure) -> None:
+        """Detach: the reactor has let go of it, because it stops."""
+        self.detach()
+
+    def logPrefix(self) -> str:
+        """Return what Twisted's log puts before the lines that are written in a command."""
+        return "ipcpoll"
+
+    # -----------------------------------------------------------------------------------------
+
+    def _watch(self) -> None:
+        self._watched = self._fd
+        if self._needs_low_descriptor:
+            self._watched = self._low_descriptor(_MOST_FOR_SELECT)
+        self._reactor.addReader(self)
+
+    def _unwatch(self) -> None:
+        try:
+            self._reactor.removeReader(self)
+        except OSError:
+            pass  # epoll(7) has forgotten the descriptor, which was closed first
+        self._close_low_descriptor()
+
+    def _report(self, error: Exception) -> None:
+        self._tell(error)
+
+    def _tell(self, error: BaseException) -> None:
+        failure = Failure(error)  # type: ignore[no-untyped-call]  # Twisted's types end here
+        _log.failure("Exception in poll of {what!r}", failure, what=self._pollable)
+
+
+classImplements(TwistedAttachment, IReadDescriptor)  # not its decorator, which hides the type
+
+
+def attach(
+    pollable: Pollable, ctx: Any, reactor: Any = None, *, max_seconds: float | None = None
+) -> TwistedAttachment:
+    """Let a reactor watch `pollable`, and poll it whenever there is something to do.
+
+    `reactor` is the installed one unless another is given; where none is installed yet, Twisted
+    installs its default. `ctx` and `max_seconds` are as for ``Server.poll``. Call it on the
+    reactor's thread. Does not block.
+
+    An exception of ``poll`` goes to Twisted's log, and the watch goes on; a KeyboardInterrupt or
+    SystemExit of a command does too, as from any callback of Twisted.
+
+    Raises UsageError when the pollable is closed, OSError when the reactor takes no descriptor
+    above 1,023 and there is none below.
+    """
+    if reactor is None:
+        from twisted.internet import reactor  # noqa: PLC0415  # this import installs one
+    return TwistedAttachment(pollable, ctx, reactor, max_seconds)
