@@ -45,8 +45,10 @@ class SelectorAttachment(Attachment):
         self._key = self._selector.register(fd, selectors.EVENT_READ, self)
 
     def _unwatch(self) -> None:
-        if self._selector.get_map() is not None:  # else the selector was closed first
-            self._selector.unregister(self._key.fd)
+        keys = self._selector.get_map()
+        # None: the selector was closed first. Another key: the program has unregistered this one.
+        if keys is not None and (key := keys.get(self._key.fd)) is not None and key.data is self:
+            self._selector.unregister(key.fd)
         self._close_low_descriptor()
 
     def _report(self, error: Exception) -> None:
@@ -64,7 +66,8 @@ def attach(
 
     `ctx` and `max_seconds` are as for ``Server.poll``. An exception of ``poll`` comes out of the
     call. Does not block. Raises OSError when `selector` takes no descriptor above 1,023 and there
-    is none below, UsageError when the pollable is closed.
+    is none below, KeyError when it watches the pollable already, UsageError when the pollable is
+    closed.
     """
     return SelectorAttachment(pollable, ctx, selector, max_seconds)
 

@@ -56,7 +56,6 @@ class Attachment(ABC):
         try:
             self.resume()
         except BaseException:
-            self._watching = False
             self._forget()
             raise
 
@@ -75,10 +74,18 @@ class Attachment(ABC):
             self._unwatch()
 
     def resume(self) -> None:
-        """Let the loop watch again. Idempotent. Does nothing once it is detached."""
+        """Let the loop watch again. Idempotent. Does nothing once it is detached.
+
+        Raises what the loop raises; it stays paused then.
+        """
         if self._attached and not self._watching:
             self._watching = True
-            self._watch()
+            try:
+                self._watch()
+            except BaseException:
+                self._watching = False
+                self._close_low_descriptor()
+                raise
 
     def detach(self) -> None:
         """Take the pollable out of the loop for good. It stays open. Idempotent."""
@@ -97,6 +104,7 @@ class Attachment(ABC):
     def abandon(self) -> None:
         """Forget it without touching the loop: in a forked child that is the parent's too."""
         self._watching = False
+        self._close_low_descriptor()  # a copy that lives on keeps the epoll set alive
         self._forget()
 
     # -----------------------------------------------------------------------------------------
@@ -118,8 +126,12 @@ class Attachment(ABC):
         """Poll once; return whether work is left, and the loop is to be given a breath.
 
         Raises nothing but KeyboardInterrupt and SystemExit: an exception of `poll`, which means
-        that the host misused it, goes to `_report`.
+        that the host misused it, goes to `_report`. Does nothing while it is not watched: a loop
+        that found several descriptors ready at once still calls for one that was detached, or
+        closed, by the command of another.
         """
+        if not self._watching:
+            return False
         try:
             self._pollable.poll(self._ctx, max_seconds=self._max_seconds)
             return self._watching and self._pollable.pending

@@ -109,12 +109,17 @@ def of(column: Column) -> tuple[dict[tuple[str, str], str], str]:
     return outcomes(column.module, column.environment, column.display)
 
 
+def applies_not(outcome: str) -> bool:
+    """Return whether the loop has not what the case is about, and says so."""
+    return outcome.startswith("skipped: does not apply")
+
+
 @pytest.mark.parametrize("case", CASES)
 @pytest.mark.parametrize("column", COLUMNS, ids=lambda column: column.title)
 def test_conformance(column: Column, case: str) -> None:
     found, printed = of(column)
     outcome = found.get((column.cls, case), f"it was not run:\n{printed}")
-    assert outcome == "passed", outcome
+    assert applies_not(outcome) or outcome == "passed", outcome
 
 
 @pytest.mark.parametrize("column", COLUMNS, ids=lambda column: column.title)
@@ -123,4 +128,4 @@ def test_other_cases_of_the_loop(column: Column) -> None:
     found, printed = of(column)
     assert found, printed
     for (cls, name), outcome in found.items():
-        assert outcome == "passed", f"{cls}.{name}: {outcome}"
+        assert applies_not(outcome) or outcome == "passed", f"{cls}.{name}: {outcome}"
