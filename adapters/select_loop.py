@@ -45,10 +45,11 @@ class SelectorAttachment(Attachment):
         self._key = self._selector.register(fd, selectors.EVENT_READ, self)
 
     def _unwatch(self) -> None:
-        keys = self._selector.get_map()
-        # None: the selector was closed first. Another key: the program has unregistered this one.
-        if keys is not None and (key := keys.get(self._key.fd)) is not None and key.data is self:
-            self._selector.unregister(key.fd)
+        try:
+            if self._selector.get_key(self._key.fd).data is self:
+                self._selector.unregister(self._key.fd)
+        except (KeyError, RuntimeError):
+            pass  # the program has unregistered it, or the selector was closed first
         self._close_low_descriptor()
 
     def _report(self, error: Exception) -> None:

@@ -134,7 +134,7 @@ class Attachment(ABC):
             return False
         try:
             self._pollable.poll(self._ctx, max_seconds=self._max_seconds)
-            return self._watching and self._pollable.pending
+            return self._pollable.pending and self._watching
         except Exception as error:
             if self._pollable.fileno() != self._fd:
                 self.detach()  # it was closed, and did not know of this attachment
