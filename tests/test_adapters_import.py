@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from documents import read
 from harness import ROOT
 from loops import need
 
@@ -141,3 +142,21 @@ def test_adapter_says_what_it_is(name: str) -> None:
     public = {function for function in functions if not function.startswith("_")}
     assert public <= {"attach", "run", "spend"}
     assert public
+
+
+@pytest.mark.parametrize("name", ADAPTERS)
+def test_document_has_a_row_for_the_adapter(name: str) -> None:
+    """With the call as it is: its first arguments in their order."""
+    rows = [line for line in read("docs/adapters.md").splitlines() if f"| `{name}` |" in line]
+    functions = {node.name: node for node in parse(name).body if isinstance(node, ast.FunctionDef)}
+    for row in rows:
+        call = ast.parse(row.split("|")[3].strip(" `"), mode="eval").body
+        assert isinstance(call, ast.Call)
+        assert isinstance(call.func, ast.Name)
+        taken = functions[call.func.id].args
+        names = [argument.arg for argument in taken.args + taken.kwonlyargs]
+        given = [argument.id for argument in call.args if isinstance(argument, ast.Name)]
+        assert given[0] == "server"
+        assert given[1:] == names[1 : len(given)]
+        assert {keyword.arg for keyword in call.keywords} <= set(names)
+    assert rows
