@@ -12,7 +12,6 @@ docs/adapters.md shows each.
 
 from __future__ import annotations
 
-import contextlib
 import selectors
 from collections.abc import Callable
 from typing import Any
@@ -46,8 +45,11 @@ class SelectorAttachment(Attachment):
         self._key = self._selector.register(fd, selectors.EVENT_READ, self)
 
     def _unwatch(self) -> None:
-        with contextlib.suppress(KeyError):  # the selector was closed first
-            self._selector.unregister(self._key.fd)
+        try:
+            if self._selector.get_key(self._key.fd).data is self:
+                self._selector.unregister(self._key.fd)
+        except (KeyError, RuntimeError):
+            pass  # the program has unregistered it, or the selector was closed first
         self._close_low_descriptor()
 
     def _report(self, error: Exception) -> None:
@@ -65,7 +67,8 @@ def attach(
 
     `ctx` and `max_seconds` are as for ``Server.poll``. An exception of ``poll`` comes out of the
     call. Does not block. Raises OSError when `selector` takes no descriptor above 1,023 and there
-    is none below, UsageError when the pollable is closed.
+    is none below, KeyError when it watches the pollable already, UsageError when the pollable is
+    closed.
     """
     return SelectorAttachment(pollable, ctx, selector, max_seconds)
 

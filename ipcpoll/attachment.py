@@ -74,13 +74,17 @@ class Attachment(ABC):
             self._unwatch()
 
     def resume(self) -> None:
-        """Let the loop watch again. Idempotent. Does nothing once it is detached."""
+        """Let the loop watch again. Idempotent. Does nothing once it is detached.
+
+        Raises what the loop raises; it stays paused then.
+        """
         if self._attached and not self._watching:
             self._watching = True
             try:
                 self._watch()
             except BaseException:
-                self._watching = False  # there is nothing to unwatch
+                self._watching = False
+                self._close_low_descriptor()
                 raise
 
     def detach(self) -> None:
@@ -100,6 +104,7 @@ class Attachment(ABC):
     def abandon(self) -> None:
         """Forget it without touching the loop: in a forked child that is the parent's too."""
         self._watching = False
+        self._close_low_descriptor()  # a copy that lives on keeps the epoll set alive
         self._forget()
 
     # -----------------------------------------------------------------------------------------
@@ -120,18 +125,16 @@ class Attachment(ABC):
     def _serve(self) -> bool:
         """Poll once; return whether work is left, and the loop is to be given a breath.
 
-        Does nothing when it is not watched any more: some loops collect what is ready first, and
-        then call back also those that an earlier one has taken out.
-
         Raises nothing but KeyboardInterrupt and SystemExit: an exception of `poll`, which means
-        that the host misused it, goes to `_report`.
+        that the host misused it, goes to `_report`. Does nothing while it is not watched: a loop
+        that found several descriptors ready at once still calls for one that was detached, or
+        closed, by the command of another.
         """
-        watched = self._watching  # which `poll` may change
-        if not watched:
+        if not self._watching:
             return False
         try:
             self._pollable.poll(self._ctx, max_seconds=self._max_seconds)
-            return self._watching and self._pollable.pending
+            return self._pollable.pending and self._watching
         except Exception as error:
             if self._pollable.fileno() != self._fd:
                 self.detach()  # it was closed, and did not know of this attachment

@@ -7,6 +7,7 @@ import tempfile
 from collections.abc import Callable, Iterator
 from typing import Any
 
+import conformance_table
 import hypothesis
 import pytest
 from harness import COMMANDS, Peer, settle
@@ -68,3 +69,24 @@ def connect() -> Iterator[Callable[[Server[Any]], Peer]]:
 def peer(server: Server[Any], connect: Callable[[Server[Any]], Peer]) -> Peer:
     """One client of `server`."""
     return connect(server)
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """Print the table of loops and cases, after a run of test_adapters.py."""
+    marks: dict[tuple[str, str], str] = {}
+    words = {
+        "passed": conformance_table.PASSED,
+        "failed": conformance_table.FAILED,
+        "skipped": conformance_table.SKIPPED,
+    }
+    for outcome, word in words.items():
+        for report in terminalreporter.stats.get(outcome, []):
+            properties = dict(getattr(report, "user_properties", []))
+            if "cell" in properties:
+                applies = properties.get("applies", True)
+                marks[properties["cell"]] = word if applies else conformance_table.APPLIES_NOT
+    if marks:
+        terminalreporter.section("what each loop has passed")
+        titles, cases = (list(dict.fromkeys(names)) for names in zip(*marks, strict=True))
+        for line in conformance_table.lines(titles, cases, marks):
+            terminalreporter.write_line(line)

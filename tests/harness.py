@@ -6,16 +6,17 @@ Nothing here sleeps: a wait is for a condition, with a deadline that only a fail
 from __future__ import annotations
 
 import os
+import resource
 import select
 import socket
 import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol, TypeVar
 
 import cbor2
 
@@ -236,6 +237,41 @@ def settle(server: Server[Any], ctx: Any = None) -> None:
         assert time.monotonic() < deadline, "the descriptor never fell silent"
         server.poll(context)
     assert not server.pending
+
+
+# ---------------------------------------------------------------------------------------------
+# Descriptors
+
+
+class Closable(Protocol):
+    """What has a descriptor."""
+
+    def fileno(self) -> int: ...
+    def close(self) -> None: ...
+
+
+T = TypeVar("T", bound=Closable)
+
+
+@contextmanager
+def above_1023(make: Callable[[], T]) -> Iterator[T]:
+    """Make something while no descriptor below 1,024 is free; close it at the end."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (min(max(soft, 2200), hard), hard))
+    used: list[int] = []
+    try:
+        while not used or used[-1] < 1024:
+            used.append(os.open(os.devnull, os.O_RDONLY))
+        made = make()
+        while used:
+            os.close(used.pop())
+        assert made.fileno() > 1023
+        with closing(made):
+            yield made
+    finally:
+        for fd in used:
+            os.close(fd)
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
 
 
 # ---------------------------------------------------------------------------------------------

@@ -12,10 +12,12 @@ import os
 import subprocess
 import sys
 import tempfile
+from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
 from xml.etree import ElementTree
 
+import conformance_table
 import pytest
 from harness import ROOT
 from loops import need, screen
@@ -134,12 +136,23 @@ def of(column: Column) -> tuple[dict[tuple[str, str], str], str]:
     return outcomes(column.module, column.environment, column.display)
 
 
+def applies_not(outcome: str) -> bool:
+    """Return whether the loop has not what the case is about, and says so."""
+    return outcome.startswith("skipped: does not apply")
+
+
 @pytest.mark.parametrize("case", CASES)
 @pytest.mark.parametrize("column", COLUMNS, ids=lambda column: column.title)
-def test_conformance(column: Column, case: str) -> None:
+def test_conformance(
+    column: Column, case: str, record_property: Callable[[str, object], None]
+) -> None:
+    record_property("cell", (column.title, case))  # conftest.py prints the table of them
     found, printed = of(column)
     outcome = found.get((column.cls, case), f"it was not run:\n{printed}")
-    assert outcome == "passed", outcome
+    if applies_not(outcome):
+        record_property("applies", False)
+    else:
+        assert outcome == "passed", outcome
 
 
 @pytest.mark.parametrize("column", COLUMNS, ids=lambda column: column.title)
@@ -148,4 +161,32 @@ def test_other_cases_of_the_loop(column: Column) -> None:
     found, printed = of(column)
     assert found, printed
     for (cls, name), outcome in found.items():
-        assert outcome == "passed", f"{cls}.{name}: {outcome}"
+        assert applies_not(outcome) or outcome == "passed", f"{cls}.{name}: {outcome}"
+
+
+# ---------------------------------------------------------------------------------------------
+# The table
+
+
+def test_document_keeps_the_table() -> None:
+    """Each loop and each case of the code, and nothing that did not pass."""
+    head, *rows = conformance_table.kept()
+    again = "python tests/adapters/table.py --write"
+    assert head == ["case", *(column.title for column in COLUMNS)], again
+    assert [row[0] for row in rows] == [conformance_table.sentence(case) for case in CASES], again
+    good = {conformance_table.PASSED, conformance_table.APPLIES_NOT}
+    assert {cell for row in rows for cell in row[1:]} <= good
+
+
+def test_table_of_what_was_found() -> None:
+    marks = {
+        ("one", "test_a_b"): conformance_table.mark("passed"),
+        ("two", "test_a_b"): conformance_table.mark("skipped: does not apply: no"),
+        ("one", "test_c"): conformance_table.mark("AssertionError"),
+    }
+    assert conformance_table.lines(["one", "two"], ["test_a_b", "test_c"], marks) == [
+        "| case | one    | two     |",
+        "| ---- | ------ | ------- |",
+        "| a b  | yes    | n/a     |",
+        "| c    | FAILED | skipped |",
+    ]

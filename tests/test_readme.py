@@ -18,6 +18,9 @@ from pathlib import Path
 import pytest
 from documents import ROOT, Block, blocks, documents, find_blocks, read
 from harness import PATIENCE, wait_until
+from loops import need
+
+from ipcpoll.testing import AdapterConformance
 
 ALL = [block for document in documents() for block in blocks(document)]
 
@@ -35,12 +38,23 @@ COMMANDS = {
 
 # How a Python block is run: beside which server, and with which arguments.
 MODULES = {"README.md calc.py"}
-SERVERS = {"README.md app.py", "README.md watch.py"}
+SERVERS = {
+    "README.md app.py",
+    "README.md watch.py",
+    "docs/adapters.md in_select.py",
+    "docs/adapters.md in_poll.py",
+    "docs/adapters.md in_epoll.py",
+}
 PROGRAMS = {
     ("README.md ask.py", "README.md app.py"): [],
     ("README.md ask.py", "README.md watch.py"): [],
+    ("README.md ask.py", "docs/adapters.md in_select.py"): [],
+    ("README.md ask.py", "docs/adapters.md in_poll.py"): [],
+    ("README.md ask.py", "docs/adapters.md in_epoll.py"): [],
     ("docs/protocol.md plain_client.py", "README.md app.py"): ["ipcpoll/calc.sock"],
 }
+# An adapter, and the suite that proves it: run by test_stranger_proves_an_adapter.
+ADAPTER = {"docs/adapters.md gevent_loop.py", "docs/adapters.md test_gevent_loop.py"}
 
 
 def python_blocks() -> dict[str, Block]:
@@ -54,7 +68,7 @@ def programs() -> set[str]:
 def is_checked(block: Block) -> bool:
     """Return whether a test runs or reads this block."""
     if block.language == "python":
-        return f"{block.document} {block.title}" in MODULES | SERVERS | programs()
+        return f"{block.document} {block.title}" in MODULES | SERVERS | ADAPTER | programs()
     if block.language == "console":
         return True  # by test_console_block
     return (block.language, block.document) in READ_ELSEWHERE
@@ -74,7 +88,7 @@ def test_no_file_is_shown_twice() -> None:
 
 
 def test_each_entry_has_its_block() -> None:
-    assert MODULES | SERVERS | programs() == set(python_blocks())
+    assert MODULES | SERVERS | ADAPTER | programs() == set(python_blocks())
     assert {name for _, server in PROGRAMS for name in [server]} == SERVERS
     found = {(block.language, block.document) for block in ALL}
     for key, module in READ_ELSEWHERE.items():
@@ -160,6 +174,26 @@ def test_small_client_shows_an_error(directory: str) -> None:
             out, errors = process.communicate(timeout=PATIENCE)
     assert (process.returncode, out) == (1, "")
     assert errors.startswith("unknown-command: ")
+
+
+def test_stranger_proves_an_adapter(tmp_path: Path) -> None:
+    """With the two files of the document, pytest, and nothing of this tree but ipcpoll."""
+    need("gevent", "pip install gevent")
+    for name in ADAPTER:
+        block = python_blocks()[name]
+        (tmp_path / block.title).write_text(block.text, encoding="utf-8")
+    done = subprocess.run(
+        [sys.executable, "-m", "pytest", "-q", "-W", "error", "-p", "no:cacheprovider"],
+        cwd=tmp_path,
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    cases = [name for name in vars(AdapterConformance) if name.startswith("test_")]
+    assert f"{len(cases) - 1} passed, 1 skipped" in done.stdout  # the hub can't be nested
 
 
 # ---------------------------------------------------------------------------------------------

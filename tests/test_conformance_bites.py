@@ -1,0 +1,416 @@
+"""The conformance suite bites: broken adapters, each with the cases that must find it out.
+
+Each breakage is one that was made in earnest somewhere, or an obvious shortcut. The loop is the
+one of tests/adapters/case_select.py.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import select
+import selectors
+import time
+import weakref
+from typing import Any, ClassVar
+
+import pytest
+from harness import ROOT
+
+from ipcpoll import testing
+from ipcpoll.adapters.select_loop import SelectorAttachment
+from ipcpoll.testing import AdapterConformance
+
+_spec = importlib.util.spec_from_file_location(
+    "case_select", ROOT / "tests" / "adapters" / "case_select.py"
+)
+assert _spec is not None
+assert _spec.loader is not None
+case_select = importlib.util.module_from_spec(_spec)
+_spec.loader.exec_module(case_select)
+
+CASES = [name for name in vars(AdapterConformance) if name.startswith("test_")]
+
+
+@pytest.fixture
+def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What hangs is found out soon: the longest case of a good adapter takes 1.2 seconds."""
+    monkeypatch.setattr(testing, "PATIENCE", 1.6)
+
+
+class Reporting(SelectorAttachment):
+    """A good adapter, for a loop that tells its host of exceptions in a list."""
+
+    told: ClassVar[list[BaseException]] = []
+    loop: Any
+
+    def _report(self, error: Exception) -> None:
+        self.told.append(error)
+
+
+class Suite(case_select.SelectConformance):  # type: ignore[misc,name-defined]
+    """The suite, with the adapter that is being looked at."""
+
+    adapter: type[Reporting] = Reporting
+    reports_errors = True
+
+    def open_loop(self) -> None:
+        super().open_loop()
+        self.adapter.told.clear()
+
+    def attach(self, pollable: Any, ctx: Any, *, max_seconds: float | None = None) -> Reporting:
+        self.adapter.loop = self.loop
+        return self.adapter(pollable, ctx, self.loop.selector, max_seconds)
+
+    def reported(self) -> list[BaseException]:
+        return list(self.adapter.told)
+
+
+def failure(adapter: type[Reporting], case: str, **attributes: Any) -> BaseException | None:
+    """Run a case on an adapter; return what made it fail."""
+    suite = type("Broken", (Suite,), {"adapter": adapter, **attributes})()
+    suite.setup_method()
+    problem: BaseException | None = None
+    try:
+        getattr(suite, case)()
+    except Exception as error:
+        problem = error
+    finally:
+        try:
+            suite.teardown_method()
+        except Exception as error:
+            problem = problem or error
+    return problem
+
+
+# ---------------------------------------------------------------------------------------------
+# Broken adapters. Each says in `found_by` which cases must fail.
+
+BROKEN: list[type[Reporting]] = []
+
+
+def broken(*cases: str, **attributes: Any) -> Any:
+    def note(cls: Any) -> Any:
+        cls.found_by = [f"test_{case}" for case in cases]
+        cls.attributes = attributes
+        BROKEN.append(cls)
+        return cls
+
+    return note
+
+
+@broken(
+    "pause_resume_detach_in_every_order_twice",
+    "server_closed_in_a_command",
+    "new_servers_on_the_same_descriptor_number",
+    "attachment_as_a_context_manager",
+)
+class NeverUnwatches(Reporting):
+    """Detaching is forgotten."""
+
+    def _unwatch(self) -> None:
+        pass
+
+    def _forget(self) -> None:
+        pass
+
+
+@broken("pause_resume_detach_in_every_order_twice", "detached_in_a_command")
+class WatchesAfterDetach(Reporting):
+    """It looks detached, and the loop still calls it."""
+
+    def _unwatch(self) -> None:
+        pass
+
+    def _watch(self) -> None:
+        if self._fd not in self._selector.get_map():
+            super()._watch()
+
+    def _serve(self) -> bool:
+        if self._pollable.fileno() >= 0:
+            self._pollable.poll(self._ctx, max_seconds=self._max_seconds)
+        return False
+
+
+@broken("poll_is_looked_up_each_time")
+class BoundAtAttachTime(Reporting):
+    """A bound method is kept, as most loops suggest."""
+
+    def _watch(self) -> None:
+        self._bound = self._pollable.poll
+        super()._watch()
+
+    def _serve(self) -> bool:
+        try:
+            self._bound(self._ctx, max_seconds=self._max_seconds)
+        except Exception as error:
+            self._report(error)
+        return False
+
+
+@broken("context_and_budget_reach_poll", "100_pipelined_frames_with_one_command_a_poll")
+class IgnoresMaxSeconds(Reporting):
+    def __init__(self, pollable: Any, ctx: Any, selector: Any, _: object) -> None:
+        super().__init__(pollable, ctx, selector, None)
+
+
+@broken("exception_of_poll_is_reported_and_the_watch_goes_on")
+class LetsExceptionsOut(Reporting):
+    def _report(self, error: Exception) -> None:
+        raise error
+
+
+@broken("exception_of_poll_is_reported_and_the_watch_goes_on")
+class SwallowsExceptions(Reporting):
+    def _report(self, error: Exception) -> None:
+        pass
+
+
+@broken("exception_of_poll_is_reported_and_the_watch_goes_on")
+class DetachesAfterAnException(Reporting):
+    """As Twisted does with a reader that raises."""
+
+    def _report(self, error: Exception) -> None:
+        super()._report(error)
+        self.detach()
+
+
+@broken("idle_second_without_a_poll", "slow_writer_and_a_client_that_does_not_read")
+class PollsOnATimer(Reporting):
+    """Instead of watching."""
+
+    def _watch(self) -> None:
+        self._turn()
+
+    def _turn(self) -> None:
+        if self._watching:
+            self._serve()
+            self.loop.call_later(0.01, self._turn)
+
+    def _unwatch(self) -> None:
+        pass
+
+
+@broken("idle_second_without_a_poll")
+class Spins(Reporting):
+    """It asks again as soon as it was asked."""
+
+    def _watch(self) -> None:
+        super()._watch()
+        self._again()
+
+    def _again(self) -> None:
+        if self._watching:
+            self._serve()
+            self.loop.call_later(0.0001, self._again)
+
+
+@broken(
+    "round_trip",
+    "command_that_raises",
+    "two_servers_in_one_loop",
+    "loop_stopped_and_started_again",
+    "connection_that_ends_in_its_command",
+)
+class DropsTheWatchAfterTheFirstEvent(Reporting):
+    """As GLib does when a callback returns None."""
+
+    def _serve(self) -> bool:
+        super()._serve()
+        if self._watching:
+            self._unwatch()
+        return False
+
+    def _unwatch(self) -> None:
+        if self._fd in (self._selector.get_map() or {}):
+            super()._unwatch()
+
+
+@broken("work_that_is_left_is_done_between_timers")
+class EdgeTriggered(Reporting):
+    """And polls only once for each edge."""
+
+    def _watch(self) -> None:
+        super()._watch()
+        self._selector._selector.modify(self._fd, select.EPOLLIN | select.EPOLLET)
+
+
+@broken("work_that_is_left_is_done_between_timers")
+class DrainsAll(Reporting):
+    """Polls until nothing is left."""
+
+    def _serve(self) -> bool:
+        while super()._serve():
+            pass
+        return False
+
+
+@broken("flood_does_not_stop_the_loop")
+class WaitsForMore(Reporting):
+    """Keeps the loop for more than half a second, since where one call came there is another."""
+
+    def _serve(self) -> bool:
+        end = time.monotonic() + 0.6
+        while time.monotonic() < end:
+            super()._serve()
+        return False
+
+
+@broken("nested_loop_in_a_command")
+class GuardsByReturning(Reporting):
+    """The inner loop finds the descriptor ready, and nobody polls: it spins."""
+
+    inside = False
+
+    def _serve(self) -> bool:
+        if self.inside:
+            return False
+        self.inside = True
+        try:
+            return super()._serve()
+        finally:
+            self.inside = False
+
+
+@broken("nested_loop_in_a_command")
+class PausesWhileItPolls(Reporting):
+    """The inner loop is deaf."""
+
+    def _serve(self) -> bool:
+        if not self._watching:
+            return False
+        self._unwatch()
+        try:
+            return super()._serve()
+        finally:
+            if self._watching:
+                self._watch()
+
+
+class Unknown(Reporting):
+    """The pollable does not know of it."""
+
+    def __init__(self, pollable: Any, *rest: Any) -> None:
+        super().__init__(pollable, *rest)
+        pollable.attachments.discard(self)
+
+
+@broken("server_closed_in_a_command", "new_servers_on_the_same_descriptor_number")
+class IsNotHeld(Unknown):
+    pass
+
+
+class _Weakly:
+    """What a loop makes of a callback that it does not hold."""
+
+    def __init__(self, attachment: Any) -> None:
+        self.reference = weakref.ref(attachment)
+
+    def __call__(self, *_: object) -> None:
+        attachment = self.reference()
+        if attachment is not None:
+            attachment()
+
+
+@broken("every_reference_forgotten")
+class IsHeldByNobody(Unknown):
+    """Collected at once, and the loop spins."""
+
+    def _watch(self) -> None:
+        self._key = self._selector.register(self._fd, selectors.EVENT_READ, _Weakly(self))
+
+    def _unwatch(self) -> None:
+        self._selector.unregister(self._fd)
+
+
+@broken("descriptor_above_1023", selector=selectors.SelectSelector)
+class NoLowCopy(Reporting):
+    def _watch(self) -> None:
+        self._key = self._selector.register(self._fd, selectors.EVENT_READ, self)
+
+
+@broken("loop_that_ends_before_the_server_is_closed")
+class AsksADeadLoop(Reporting):
+    def _unwatch(self) -> None:
+        self._selector.unregister(self._fd)
+
+
+@broken("fork_in_the_host")
+class UnwatchesInTheChild(Reporting):
+    """The epoll set is the parent's too."""
+
+    def abandon(self) -> None:
+        self._selector._selector.unregister(self._fd)
+        super().abandon()
+
+
+@broken("two_servers_in_one_loop")
+class OneForAll(Reporting):
+    """The context of whoever came last, in the class instead of the attachment."""
+
+    last: Any
+
+    def __init__(self, pollable: Any, ctx: Any, selector: Any, max_seconds: Any) -> None:
+        type(self).last = ctx
+        super().__init__(pollable, ctx, selector, max_seconds)
+
+    def _serve(self) -> bool:
+        self._ctx = type(self).last
+        return super()._serve()
+
+
+@broken("server_closed_by_the_command_of_another")
+class BelievesInStaleEvents(Reporting):
+    """A loop found two ready, and the first has closed the second."""
+
+    def _serve(self) -> bool:
+        self._pollable.poll(self._ctx, max_seconds=self._max_seconds)
+        return False
+
+
+@broken("server_that_is_closed_while_a_call_waits", "pause_resume_detach_in_every_order_twice")
+class CannotPause(Reporting):
+    def pause(self) -> None:
+        pass
+
+    def detach(self) -> None:
+        super().pause()
+        self._forget()
+
+
+@broken("pause_resume_detach_in_every_order_twice")
+class PausesOnce(Reporting):
+    """The second time is an error."""
+
+    def pause(self) -> None:
+        self._watching = False
+        self._selector.unregister(self._fd)
+
+
+# ---------------------------------------------------------------------------------------------
+
+
+PAIRS = [
+    pytest.param(cls, case, id=f"{cls.__name__}-{case}")
+    for cls in BROKEN
+    for case in cls.found_by  # type: ignore[attr-defined]
+]
+
+
+@pytest.mark.usefixtures("impatient")
+@pytest.mark.parametrize(("cls", "case"), PAIRS)
+def test_broken_adapter_is_found_out(cls: Any, case: str) -> None:
+    assert failure(cls, case, **cls.attributes) is not None, f"{case} lets {cls.__name__} pass"
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_good_adapter_passes(case: str) -> None:
+    """The loop of this module is not what makes the others fail."""
+    problem = failure(Reporting, case)
+    if problem is not None:
+        raise problem
+
+
+def test_every_case_bites() -> None:
+    """No case that nothing makes fail."""
+    found = {case for cls in BROKEN for case in cls.found_by}  # type: ignore[attr-defined]
+    assert found == set(CASES)
