@@ -29,8 +29,8 @@ MOST_BYTES = 65536  # read at one look, so that clients need not wait for a big 
 
 
 @dataclass
-class Tail:
-    """The daemon: the file that it follows, and the last lines of it."""
+class Followed:
+    """The file that the daemon follows, and the last lines of it."""
 
     file: IO[bytes] | None = None
     lines: deque[str] = field(default_factory=lambda: deque(maxlen=MOST_LINES))
@@ -54,11 +54,11 @@ class Tail:
 
 @dataclass
 class Follow:
-    """Follow a file from its beginning, instead of another."""
+    """Follow a file from its beginning, and no other; answer how many lines it has so far."""
 
     path: str
 
-    def process(self, ctx: Tail) -> int:
+    def process(self, ctx: Followed) -> int:
         try:
             file = open(self.path, "rb", buffering=0)  # noqa: SIM115 (it stays open)
         except OSError as error:
@@ -73,17 +73,17 @@ class Follow:
 class Unfollow:
     """Close the file, and forget its lines."""
 
-    def process(self, ctx: Tail) -> None:
+    def process(self, ctx: Followed) -> None:
         ctx.leave()
 
 
 @dataclass
-class Last:
+class Tail:
     """Answer the last lines, as many as are wanted and there are."""
 
-    lines: int = 10
+    lines: int
 
-    def process(self, ctx: Tail) -> list[str]:
+    def process(self, ctx: Followed) -> list[str]:
         ctx.look()
         return list(ctx.lines)[-self.lines :] if self.lines > 0 else []
 
@@ -94,7 +94,7 @@ class Grep:
 
     pattern: str
 
-    def process(self, ctx: Tail) -> list[str]:
+    def process(self, ctx: Followed) -> list[str]:
         try:
             found = re.compile(self.pattern)
         except re.error as error:
@@ -105,38 +105,17 @@ class Grep:
 
 def serve(address: str, path: str | None) -> None:
     """Be the daemon, until Ctrl-C."""
-    tail = Tail()
-    with ipcpoll.Server(address, Follow | Unfollow | Last | Grep) as server:
+    followed = Followed()
+    with ipcpoll.Server(address, Follow | Unfollow | Tail | Grep) as server:
         if path is not None:
-            Follow(path).process(tail)
+            Follow(path).process(followed)
         print(f"serving at {server.address}", flush=True)
         while True:
-            ready, _, _ = select.select([server], [], [], LOOK_SECONDS if tail.file else None)
+            ready, _, _ = select.select([server], [], [], LOOK_SECONDS if followed.file else None)
             if ready:
-                server.poll(tail)
+                server.poll(followed)
             else:
-                tail.look()
-
-
-def ask(address: str, verb: str, argument: str | None) -> None:
-    """Be a client: one command, its answer on standard output."""
-    match verb, argument:
-        case "follow", str(path):
-            lines = ipcpoll.send(Follow(os.path.abspath(path)), address)
-            print(f"{lines} lines so far")
-        case "unfollow", None:
-            ipcpoll.send(Unfollow(), address)
-        case "tail", _:
-            show(ipcpoll.send(Last(int(argument or 10)), address))
-        case "grep", str(pattern):
-            show(ipcpoll.send(Grep(pattern), address))
-        case _:
-            raise ValueError(f"{verb} takes {'no' if argument else 'an'} argument")
-
-
-def show(lines: list[str]) -> None:
-    for line in lines:
-        print(line)
+                followed.look()
 
 
 def check() -> None:
@@ -156,13 +135,13 @@ def check() -> None:
                 assert daemon.stdout is not None
                 assert daemon.stdout.readline().startswith(b"serving at ")
                 log.write("one\ntwo\nthr")
-                assert run("tail") == "one\ntwo\n"
+                assert run("tail", "9") == "one\ntwo\n"
                 log.write("ee\n")
                 assert run("tail", "2") == "two\nthree\n"
                 assert run("grep", "^t.*e$") == "three\n"
-                assert run("unfollow") == ""
-                assert run("tail") == ""
-                assert run("follow", path) == "3 lines so far\n"
+                assert run("unfollow") == "None\n"
+                assert run("tail", "9") == "\n"
+                assert run("follow", path) == "3\n"
             finally:
                 daemon.terminate()
     print("select_tail.py: checked")
@@ -173,24 +152,26 @@ def main() -> int:
     parser.add_argument("--address", default="select-tail", help="a name, or a path with a slash")
     parser.add_argument("--follow", metavar="PATH", help="be the daemon, and begin with this file")
     parser.add_argument("--check", action="store_true", help="start a daemon, drive it, and end it")
-    parser.add_argument(
-        "verb",
-        nargs="?",
-        choices=["follow", "unfollow", "tail", "grep"],
-        help="none: be the daemon",
-    )
-    parser.add_argument("argument", nargs="?", help="a path, a number of lines, or a pattern")
+    verbs = parser.add_subparsers(metavar="follow PATH | unfollow | tail LINES | grep PATTERN")
+    for cls in (Follow, Unfollow, Tail, Grep):
+        verb = verbs.add_parser(cls.__name__.lower(), help=cls.__doc__, description=cls.__doc__)
+        verb.set_defaults(command=cls)
+        for name, kind in cls.__annotations__.items():
+            read = os.path.abspath if name == "path" else kind  # the daemon may be elsewhere
+            verb.add_argument("words", nargs=1, type=read, metavar=name)
     arguments = parser.parse_args()
     try:
         if arguments.check:
             check()
-        elif arguments.verb:
-            ask(arguments.address, arguments.verb, arguments.argument)
+        elif "command" in arguments:
+            command = arguments.command(*getattr(arguments, "words", []))
+            answer = ipcpoll.send(command, arguments.address)
+            print(*(answer if isinstance(answer, list) else [answer]), sep="\n")
         else:
             serve(arguments.address, arguments.follow)
     except KeyboardInterrupt:
         return 130
-    except (ipcpoll.IpcError, OSError, ValueError) as error:
+    except (ipcpoll.IpcError, OSError) as error:
         print(f"select_tail.py: {error}", file=sys.stderr)
         return 1
     return 0
