@@ -41,7 +41,7 @@ _REFUSALS: Final = 3  # a server that is just starting refuses for a moment, bef
 _LONGEST_WAIT: Final = 3600.0  # poll(2) takes an int of milliseconds
 _MOST_JOINED: Final = 64  # frames in one send
 _MOST_SENT: Final = 256 * KIB  # bytes in one send, about what a socket takes
-_MOST_LATE: Final = 256  # reads behind the deadline: an answer of 16 MiB that has come already
+_MOST_LATE: Final = 8  # reads behind the deadline: what a socket holds has come in time
 _SEND_FLAGS: Final = getattr(socket, "MSG_NOSIGNAL", 0)
 
 

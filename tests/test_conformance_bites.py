@@ -358,13 +358,25 @@ class OneForAll(Reporting):
         return super()._serve()
 
 
-@broken("server_closed_by_the_command_of_another")
+@broken("server_closed_by_the_command_of_another", "taken_out_while_its_turn_waits")
 class BelievesInStaleEvents(Reporting):
     """A loop found two ready, and the first has closed the second."""
 
     def _serve(self) -> bool:
         self._pollable.poll(self._ctx, max_seconds=self._max_seconds)
         return False
+
+
+@broken("loop_sleeps_beside_what_was_taken_out")
+class WakesForNothing(Reporting):
+    """Taken out it is not polled, and the loop watches its descriptor all the same."""
+
+    def _watch(self) -> None:
+        if self._fd not in self._selector.get_map():
+            super()._watch()
+
+    def _unwatch(self) -> None:
+        pass
 
 
 @broken("server_that_is_closed_while_a_call_waits", "pause_resume_detach_in_every_order_twice")
