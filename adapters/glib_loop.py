@@ -16,7 +16,8 @@ import sys
 from typing import Any
 
 # PyGObject makes its modules at run time, and type checkers see none of them.
-from gi.repository import GLib  # pyright: ignore[reportMissingImports, reportAttributeAccessIssue]
+# pyright: reportMissingImports=false, reportMissingTypeStubs=false, reportAttributeAccessIssue=false
+from gi.repository import GLib
 
 from ipcpoll import Attachment, Pollable
 

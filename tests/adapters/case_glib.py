@@ -2,61 +2,77 @@
 
 from __future__ import annotations
 
+import subprocess
 import sys
-import warnings
 
-with warnings.catch_warnings():
-    warnings.simplefilter("ignore", ImportWarning)  # PyGObject's own way to import
-    from gi.repository import GLib
+import pytest
+from glib_conformance import GLib, GLibConformance
 
+from ipcpoll import Client
+from ipcpoll.testing import PATIENCE, Do, FakePollable
+
+EXITS = """
+import sys, warnings
+from gi.repository import GLib
 from ipcpoll.adapters import glib_loop
-from ipcpoll.testing import AdapterConformance
-
-
-class GLibConformance(AdapterConformance):
-    """What GLib, GTK 3 and GTK 4 have in common."""
-
-    can_nest = True
-    context = None
-
-    def open_loop(self):
-        self.loop = GLib.MainLoop(self.context)
-        self.errors = []
-        self.hook = sys.excepthook
-        sys.excepthook = lambda _, error, __: self.errors.append(error)
-
-    def close_loop(self):
-        sys.excepthook = self.hook
-
-    def run_loop(self):
-        self.loop.run()
-
-    def stop_loop(self):
-        self.loop.quit()
-
-    def call_later(self, seconds, function):
-        def once(*_):
-            function()
-            return False
-
-        timer = GLib.timeout_source_new(round(seconds * 1000))
-        timer.set_callback(once)
-        timer.attach(self.context)
-
-    def attach(self, pollable, ctx, *, max_seconds=None):
-        return glib_loop.attach(pollable, ctx, context=self.context, max_seconds=max_seconds)
-
-    def run_nested(self, seconds):
-        dialog = GLib.MainLoop(self.context)
-        self.call_later(seconds, dialog.quit)
-        dialog.run()
-
-    def reported(self):
-        return self.errors
+from ipcpoll.testing import FakePollable
+fake = FakePollable()
+fake.on_poll = lambda: sys.exit(7)
+glib_loop.attach(fake, None)
+fake.ready()
+GLib.MainLoop().run()
+"""
 
 
 class TestGLib(GLibConformance):
-    pass
+    def test_keyboard_interrupt_ends_neither_loop_nor_watch(self):
+        """As in any callback that PyGObject calls; but those lose their watch."""
+        server, ctx = self.make_server()
+        self.attach(server, ctx)
+        error = KeyboardInterrupt()
+
+        def interrupt():
+            raise error
+
+        ctx.do = interrupt
+        with Client(server.address, timeout=PATIENCE) as client:
+            self.run(lambda: client.notify(Do()), seconds=0.05)
+        self.run(self.asking(server))
+        assert self.errors == [error]
+
+    def test_exit_ends_the_process(self):
+        """As in any callback that PyGObject calls."""
+        done = subprocess.run([sys.executable, "-c", EXITS], check=False, timeout=PATIENCE)
+        assert done.returncode == 7
+
+    def test_excepthook_that_raises(self, capsys):
+        """Told to the interpreter's own; the watch stays."""
+        fake = FakePollable()
+        self.attach(fake, None)
+
+        def raising(*_):
+            raise LookupError("the hook's own")
+
+        sys.excepthook = raising
+        for _ in range(2):
+            fake.error = ZeroDivisionError("the poll's")
+            fake.ready()
+            self.run(seconds=0.03)
+        assert len(fake.polls) == 2
+        fake.close()
+        told = capsys.readouterr().err
+        assert told.count("LookupError: the hook's own") == 2
+        assert told.count("ZeroDivisionError: the poll's") == 2
+
+    @pytest.mark.parametrize("name", ["pause", "detach"])
+    def test_no_source_is_left(self, name):
+        fake = FakePollable()
+        attachment = self.attach(fake, None)
+        source = attachment._source
+        for _ in range(2):
+            getattr(attachment, name)()
+        assert source.is_destroyed()
+        fake.close()
 
 
 class TestGLibContext(GLibConformance):
