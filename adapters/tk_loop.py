@@ -59,7 +59,7 @@ class TkAttachment(Attachment):
             root.unbind_class(self._tag, "<Destroy>")
         except tkinter.TclError:
             pass  # the window is destroyed, and took its bindings along
-        root.deletecommand(self._command)
+        root.tk.deletecommand(self._command)
 
     def _watch(self) -> None:
         self._number = self._low_descriptor(_MOST_FOR_TK)

@@ -100,7 +100,7 @@ class FakePollable:
         self.forget()
 
     def forget(self) -> None:
-        """Close the descriptor without detaching, which a pollable must not. Idempotent."""
+        """Close the descriptor without detaching, as a careless pollable does. Idempotent."""
         for fd in {self._read, self._write} - {-1}:
             os.close(fd)
         self._read = self._write = -1
@@ -661,9 +661,18 @@ class AdapterConformance:
             assert server.fileno() > 1023
             for fd in kept:
                 os.close(fd)
+            free = self._lowest_free()
+            self.attach(server, ctx).detach()
+            assert self._lowest_free() == free, "the low copy was kept"
             self.attach(server, ctx)
             self.run(self.asking(server))
             server.close()
+
+    @staticmethod
+    def _lowest_free() -> int:
+        fd = os.open(os.devnull, os.O_RDONLY)
+        os.close(fd)
+        return fd
 
     @staticmethod
     def _holes(stack: ExitStack) -> list[int]:

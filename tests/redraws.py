@@ -4,17 +4,21 @@ The window changes its colour at a fixed rate, by its loop's timer. A process of
 one pixel of the screen and counts the changes, first with no client, then under load. As a script
 this is that process, and a client that never pauses:
 
-    redraws.py look SECONDS | redraws.py pipeline ADDRESS | redraws.py ask ADDRESS
+    redraws.py look SECONDS X Y
+    redraws.py pipeline ADDRESS COMMAND
+    redraws.py ask ADDRESS COMMAND
 """
 
 from __future__ import annotations
 
 import ctypes
 import itertools
+import os
 import subprocess
 import sys
 import time
 from contextlib import ExitStack
+from dataclasses import dataclass
 
 from ipcpoll import Client
 from ipcpoll.testing import PATIENCE, AdapterConformance, Do
@@ -66,11 +70,11 @@ class RedrawConformance(AdapterConformance):
             """Measure both, up to three times: other processes share the processors."""
             nonlocal over
             for _ in range(3):
-                unloaded = self.look()
+                unloaded = changes()
                 with ExitStack() as stack:
-                    for client in clients:
-                        stack.enter_context(self.client(client, server.address))
-                    loaded = self.look()
+                    for kind in clients:
+                        stack.enter_context(client(kind, server.address))
+                    loaded = changes()
                 ratios.append(loaded / unloaded)
                 print(f"{clients}: {unloaded} redraws in {SECONDS} s, {loaded} under load")
                 if ratios[-1] >= BOUND:
@@ -88,23 +92,28 @@ class RedrawConformance(AdapterConformance):
         while time.perf_counter() < end:
             pass
 
-    @staticmethod
-    def look() -> int:
-        command = [sys.executable, __file__, "look", str(SECONDS)]
-        return int(subprocess.run(command, check=True, stdout=subprocess.PIPE).stdout)
 
-    @staticmethod
-    def client(kind: str, address: str) -> ExitStack:
-        """Start a client; give it back when it was answered, to be ended by the stack."""
-        stack = ExitStack()
-        process = subprocess.Popen(
-            [sys.executable, __file__, kind, address], stdin=subprocess.PIPE, stdout=subprocess.PIPE
-        )
-        stack.enter_context(process)
-        stack.callback(process.terminate)
-        assert process.stdout is not None
-        assert process.stdout.readline() == b"answered\n"
-        return stack
+def changes(x: int = X, y: int = Y, display: str | None = None) -> int:
+    """Return how often a pixel of the screen changes in `SECONDS`."""
+    command = [sys.executable, __file__, "look", str(SECONDS), str(x), str(y)]
+    environment = dict(os.environ) if display is None else {**os.environ, "DISPLAY": display}
+    done = subprocess.run(command, check=True, stdout=subprocess.PIPE, env=environment)
+    return int(done.stdout)
+
+
+def client(kind: str, address: str, command: str = "Do") -> ExitStack:
+    """Start a client; give it back when it was answered, to be ended by the stack."""
+    stack = ExitStack()
+    process = subprocess.Popen(
+        [sys.executable, __file__, kind, address, command],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+    )
+    stack.enter_context(process)
+    stack.callback(process.terminate)
+    assert process.stdout is not None
+    assert process.stdout.readline() == b"answered\n"
+    return stack
 
 
 # ---------------------------------------------------------------------------------------------
@@ -121,50 +130,81 @@ class XImage(ctypes.Structure):
     ]
 
 
-def look(seconds: float) -> None:
+class Screen:
+    """What an X server shows."""
+
+    def __init__(self, display: str | None = None) -> None:
+        self.xlib = xlib = ctypes.CDLL("libX11.so.6")
+        xlib.XOpenDisplay.restype = ctypes.c_void_p
+        xlib.XDefaultRootWindow.restype = ctypes.c_ulong
+        xlib.XGetImage.restype = ctypes.POINTER(XImage)
+        name = None if display is None else display.encode()
+        self.display = ctypes.c_void_p(xlib.XOpenDisplay(name))
+        assert self.display, "there is no X server"
+        self.root = ctypes.c_ulong(xlib.XDefaultRootWindow(self.display))
+
+    def pixel(self, x: int, y: int) -> str:
+        """Return a pixel's colour, as #rrggbb."""
+        planes, z_pixmap = ctypes.c_ulong(0xFFFFFF), 2
+        image = self.xlib.XGetImage(self.display, self.root, x, y, 1, 1, planes, z_pixmap)
+        blue, green, red = image.contents.data[:3]
+        self.xlib.XFree(image.contents.data)
+        self.xlib.XFree(image)
+        return f"#{red:02x}{green:02x}{blue:02x}"
+
+    def close(self) -> None:
+        self.xlib.XCloseDisplay(self.display)
+
+
+def look(seconds: float, x: int, y: int) -> None:
     """Print how often the pixel has changed."""
-    xlib = ctypes.CDLL("libX11.so.6")
-    xlib.XOpenDisplay.restype = ctypes.c_void_p
-    xlib.XDefaultRootWindow.restype = ctypes.c_ulong
-    xlib.XGetImage.restype = ctypes.POINTER(XImage)
-    display = ctypes.c_void_p(xlib.XOpenDisplay(None))
-    root = ctypes.c_ulong(xlib.XDefaultRootWindow(display))
-    planes, z_pixmap = ctypes.c_ulong(0xFFFFFF), 2
-    changes, last = 0, b""
+    screen = Screen()
+    count, last = 0, screen.pixel(x, y)
     end = time.monotonic() + seconds
     while time.monotonic() < end:
-        image = xlib.XGetImage(display, root, X, Y, 1, 1, planes, z_pixmap)
-        pixel = bytes(image.contents.data[:3])
-        xlib.XFree(image.contents.data)
-        xlib.XFree(image)
-        changes += pixel != last
+        pixel = screen.pixel(x, y)
+        count += pixel != last
         last = pixel
         time.sleep(0.002)
-    print(changes - 1)
+    print(count)
 
 
-def pipeline(address: str) -> None:
+@dataclass
+class Caption:
+    """A command of examples/stage.py."""
+
+    text: str = "the flood"
+
+    def process(self, ctx: object) -> None: ...
+
+
+COMMANDS = {"Do": Do, "Caption": Caption}
+
+
+def pipeline(address: str, command: str) -> None:
     """Call with hundreds in flight, until the process is ended."""
     with Client(address, timeout=PATIENCE) as client:
-        answers = client.map((Do() for _ in itertools.count()), depth=200)
+        answers = client.map((COMMANDS[command]() for _ in itertools.count()), depth=200)
         next(answers)
         print("answered", flush=True)
         for _ in answers:
             pass
 
 
-def ask(address: str) -> None:
+def ask(address: str, command: str) -> None:
     """Call again as soon as there is an answer, until the process is ended."""
     with Client(address, timeout=PATIENCE) as client:
-        client.call(Do())
+        client.call(COMMANDS[command]())
         print("answered", flush=True)
         while True:
-            client.call(Do())
+            client.call(COMMANDS[command]())
 
 
 if __name__ == "__main__":
-    role, argument = sys.argv[1:]
-    if role == "look":
-        look(float(argument))
-    else:
-        {"pipeline": pipeline, "ask": ask}[role](argument)
+    match sys.argv[1:]:
+        case "look", seconds, x, y:
+            look(float(seconds), int(x), int(y))
+        case "pipeline", address, command:
+            pipeline(address, command)
+        case "ask", address, command:
+            ask(address, command)

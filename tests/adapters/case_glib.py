@@ -40,6 +40,19 @@ class TestGLib(GLibConformance):
         self.run(self.asking(server))
         assert self.errors == [error]
 
+    def test_busy_source_of_the_program(self):
+        """It is behind descriptors and before idle work: only work that was left waits for it."""
+        fake = FakePollable()
+        self.attach(fake, None)
+        fake.ready(3)
+        self.run(seconds=0.05)
+        busy = GLib.idle_add(lambda: True, priority=GLib.PRIORITY_HIGH_IDLE)
+        fake.ready()
+        self.run(seconds=0.05)
+        assert len(fake.polls) == 4
+        GLib.source_remove(busy)
+        fake.close()
+
     def test_exit_ends_the_process(self):
         """As in any callback that PyGObject calls."""
         done = subprocess.run([sys.executable, "-c", EXITS], check=False, timeout=PATIENCE)

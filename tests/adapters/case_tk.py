@@ -122,6 +122,15 @@ class TestTk(RedrawConformance):
         assert fake.attachments == set()
         fake.close()
 
+    def test_program_that_sets_the_tags_itself(self):
+        """Then nobody tells of the window's end; the server's end is as good."""
+        server, ctx = self.make_server()
+        attachment = self.attach(server, ctx)
+        self.root.bindtags((".", "all"))
+        self.close_loop()
+        server.close()
+        assert not attachment.attached
+
     def test_other_windows_may_be_destroyed(self):
         server, ctx = self.make_server()
         attachment = self.attach(server, ctx)
@@ -182,6 +191,22 @@ class TestTk(RedrawConformance):
             fake.poll(None)
         fake.close()
         assert self.errors == []
+
+    def test_nested_loop_that_never_is_idle(self):
+        """The watch steps back inside, and once more outside: one event is to be cancelled."""
+        fake = FakePollable()
+        attachment = self.attach(fake, None)
+
+        def outer():
+            fake.on_poll = lambda: None
+            self.root.after_idle(attachment.detach)  # before the watch comes back
+            self.root.tk.dooneevent(tkinter._tkinter.FILE_EVENTS)
+
+        fake.on_poll = outer
+        fake.ready(5)
+        self.run(seconds=0.05)
+        assert len(fake.polls) == 2
+        fake.close()
 
     # What comes out of a command
 
