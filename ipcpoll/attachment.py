@@ -132,7 +132,7 @@ class Attachment(ABC):
             finally:
                 if self._pollable.fileno() != self._fd:
                     self.detach()  # it was closed, and did not know of this attachment
-            return self._watching and (self._pollable.pending or bool(self._look.poll(0)))
+            return self._watching and bool(self._look.poll(0))
         except Exception as error:
             self._report(error)
             return False

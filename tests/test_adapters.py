@@ -39,7 +39,7 @@ class Column(NamedTuple):
     environment: tuple[tuple[str, str], ...] = ()
 
 
-TK = (("tkinter", "apt-get install python3-tk"),)
+TK = (("_tkinter", "apt-get install python3-tk"),)
 GI = (("gi", "apt-get install python3-gi"),)
 GTK3 = (
     ("gi", "apt-get install python3-gi"),

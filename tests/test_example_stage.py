@@ -63,7 +63,7 @@ def display() -> Iterator[str]:
 @pytest.fixture(params=["tk_stage.py", "gtk_stage.py"])
 def theatre(request: pytest.FixtureRequest, display: str, directory: str) -> Iterator[Theatre]:
     if request.param == "tk_stage.py":
-        need("tkinter", "apt-get install python3-tk")
+        need("_tkinter", "apt-get install python3-tk")
     else:
         install = "apt-get install python3-gi-cairo gir1.2-gtk-4.0"
         need("gi", install, everywhere=False)

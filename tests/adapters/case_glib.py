@@ -53,6 +53,16 @@ class TestGLib(GLibConformance):
         GLib.source_remove(busy)
         fake.close()
 
+    def test_pollable_that_is_closed_and_knows_no_attachments(self):
+        """Outside its poll, and nobody detached it: GLib tells, and the watch ends."""
+        fake = FakePollable()
+        del fake.attachments
+        attachment = self.attach(fake, None)
+        self.call_later(0, fake.forget)
+        self.run(seconds=0.05)
+        assert not attachment.attached
+        assert len(fake.polls) == 1
+
     def test_exit_ends_the_process(self):
         """As in any callback that PyGObject calls."""
         done = subprocess.run([sys.executable, "-c", EXITS], check=False, timeout=PATIENCE)
