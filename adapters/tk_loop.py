@@ -57,9 +57,9 @@ class TkAttachment(Attachment):
         try:
             root.bindtags(tuple(tag for tag in root.bindtags() if tag != self._tag))
             root.unbind_class(self._tag, "<Destroy>")
+            root.deletecommand(self._command)
         except tkinter.TclError:
             pass  # the window is destroyed, and took its bindings along
-        root.tk.deletecommand(self._command)
 
     def _watch(self) -> None:
         self._number = self._low_descriptor(_MOST_FOR_TK)
