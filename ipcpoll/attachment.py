@@ -18,6 +18,7 @@ from __future__ import annotations
 import errno
 import fcntl
 import os
+import select
 import sys
 from abc import ABC, abstractmethod
 from typing import Any
@@ -47,8 +48,10 @@ class Attachment(ABC):
         self._attached = False
         self._watching = False
         self._copy = -1
+        self._look = select.poll()
         if self._fd < 0:
             raise UsageError(f"{pollable!r} is closed, there is nothing to attach")
+        self._look.register(self._fd, select.POLLIN)
         self._attached = True
         attachments = getattr(pollable, "attachments", None)
         if attachments is not None:
@@ -123,7 +126,10 @@ class Attachment(ABC):
         sys.excepthook(type(error), error, error.__traceback__)
 
     def _serve(self) -> bool:
-        """Poll once; return whether work is left, and the loop is to be given a breath.
+        """Poll once; return whether there is work again, and the loop is to be given a breath.
+
+        That is work that `poll` has left, or what came meanwhile: clients that ask again as soon as
+        they are answered leave none, and yet there is always one that waits.
 
         Raises nothing but KeyboardInterrupt and SystemExit: an exception of `poll`, which means
         that the host misused it, goes to `_report`. Does nothing while it is not watched: a loop
@@ -133,11 +139,13 @@ class Attachment(ABC):
         if not self._watching:
             return False
         try:
-            self._pollable.poll(self._ctx, max_seconds=self._max_seconds)
-            return self._pollable.pending and self._watching
+            try:
+                self._pollable.poll(self._ctx, max_seconds=self._max_seconds)
+            finally:
+                if self._pollable.fileno() != self._fd:
+                    self.detach()  # it was closed, and did not know of this attachment
+            return self._watching and bool(self._look.poll(0))
         except Exception as error:
-            if self._pollable.fileno() != self._fd:
-                self.detach()  # it was closed, and did not know of this attachment
             self._report(error)
             return False
 

@@ -99,6 +99,10 @@ class FakePollable:
         """Detach, and close the descriptor. Idempotent."""
         for attachment in list(self.attachments):
             attachment.detach()
+        self.forget()
+
+    def forget(self) -> None:
+        """Close the descriptor without detaching, as a careless pollable does. Idempotent."""
         for fd in {self._read, self._write} - {-1}:
             os.close(fd)
         self._read = self._write = -1
@@ -551,6 +555,45 @@ class AdapterConformance:
         assert server.attachments == set()
         self.run(seconds=0.05)
 
+    def test_pollable_that_closes_itself_and_knows_no_attachments(self) -> None:
+        """Nobody detached it; that is found out before the loop looks at its descriptor again."""
+        fake = FakePollable()
+        del fake.attachments  # as of a pollable that has no such set
+        attachment = self.attach(fake, None)
+        fake.on_poll = fake.forget
+        fake.ready(2)
+        self.run(seconds=0.05)
+        assert not attachment.attached
+        assert len(fake.polls) == 1
+        other = FakePollable()
+        self.attach(other, None)
+        other.ready()
+        self.run(seconds=0.05)
+        assert (len(fake.polls), len(other.polls)) == (1, 1)
+        other.close()
+
+    def test_work_comes_again_and_again_while_the_loop_is_nested(self) -> None:
+        """Inside a command there is always work for others; outside it goes on as before."""
+        if not self.can_nest:
+            return
+        fake = FakePollable()
+        self.attach(fake, None)
+
+        def dialog() -> None:
+            fake.on_poll = lambda: None
+            self.run_nested(0.2)
+            inside.append(len(fake.polls))
+
+        inside: list[int] = []
+        fake.on_poll = dialog
+        fake.ready(30)
+        self.run(seconds=0.3)
+        assert inside == [30]
+        fake.ready(3)
+        self.run(seconds=0.05)
+        assert len(fake.polls) == 33
+        fake.close()
+
     def test_connection_that_ends_in_its_command(self) -> None:
         """Its client goes while its command runs."""
         server, ctx = self.make_server()
@@ -703,6 +746,12 @@ class AdapterConformance:
             attachment.resume()
             self.run(self.asking(server))
             server.close()
+
+    @staticmethod
+    def _lowest_free() -> int:
+        fd = os.open(os.devnull, os.O_RDONLY)
+        os.close(fd)
+        return fd
 
     @staticmethod
     def _holes(stack: ExitStack) -> list[int]:

@@ -56,6 +56,16 @@ def twisted(reactor: str, *needs: tuple[str, str], everywhere: bool = True) -> C
         environment=environment,
     )
 
+TK = (("_tkinter", "apt-get install python3-tk"),)
+GI = (("gi", "apt-get install python3-gi"),)
+GTK3 = (
+    ("gi", "apt-get install python3-gi"),
+    ("gi._gi_cairo", "apt-get install python3-gi-cairo gir1.2-gtk-3.0"),
+)
+GTK4 = (
+    ("gi", "apt-get install python3-gi"),
+    ("gi._gi_cairo", "apt-get install python3-gi-cairo gir1.2-gtk-4.0"),
+)
 
 COLUMNS = [
     Column("selectors: epoll", "case_select", "TestEpoll"),
@@ -68,6 +78,11 @@ COLUMNS = [
     twisted("select"),
     twisted("asyncio"),
     twisted("gi", ("gi", "apt-get install python3-gi"), everywhere=False),
+    Column("Tk", "case_tk", "TestTk", TK, display=True),
+    Column("GLib", "case_glib", "TestGLib", GI, everywhere=False),
+    Column("GLib: a context of its own", "case_glib", "TestGLibContext", GI, everywhere=False),
+    Column("GTK 3", "case_gtk3", "TestGtk3", GTK3, everywhere=False, display=True),
+    Column("GTK 4", "case_gtk4", "TestGtk4", GTK4, everywhere=False, display=True),
 ]
 
 
