@@ -144,7 +144,7 @@ class Attachment(ABC):
             finally:
                 if self._pollable.fileno() != self._fd:
                     self.detach()  # it was closed, and did not know of this attachment
-            return self._watching and bool(self._look.poll(0))
+            return bool(self._look.poll(0)) and self._watching
         except Exception as error:
             self._report(error)
             return False

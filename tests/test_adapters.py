@@ -56,6 +56,7 @@ def twisted(reactor: str, *needs: tuple[str, str], everywhere: bool = True) -> C
         environment=environment,
     )
 
+
 TK = (("_tkinter", "apt-get install python3-tk"),)
 GI = (("gi", "apt-get install python3-gi"),)
 GTK3 = (

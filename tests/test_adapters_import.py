@@ -106,7 +106,8 @@ def isolated(source: str) -> str:
     """Run Python as a stranger does: no PYTHONPATH, no current directory; return what it prints."""
     prelude = f"import sys; sys.path.insert(0, {str(ROOT)!r})\n"
     done = subprocess.run(
-        [sys.executable, "-W", "error", "-Ic", prelude + source],
+        # PyGObject's importer is of an old kind, which Python mentions as the first thing.
+        [sys.executable, "-W", "error", "-W", "ignore::ImportWarning", "-Ic", prelude + source],
         capture_output=True,
         text=True,
         check=False,

@@ -271,7 +271,7 @@ class GuardsByReturning(Reporting):
             self.inside = False
 
 
-@broken("nested_loop_in_a_command")
+@broken("nested_loop_in_a_command", "work_comes_again_and_again_while_the_loop_is_nested")
 class PausesWhileItPolls(Reporting):
     """The inner loop is deaf."""
 
@@ -294,7 +294,7 @@ class Unknown(Reporting):
         pollable.attachments.discard(self)
 
 
-@broken("server_closed_in_a_command", "new_servers_on_the_same_descriptor_number")
+@broken("new_servers_on_the_same_descriptor_number")
 class IsNotHeld(Unknown):
     pass
 
@@ -358,7 +358,11 @@ class OneForAll(Reporting):
         return super()._serve()
 
 
-@broken("server_closed_by_the_command_of_another", "taken_out_while_its_turn_waits")
+@broken(
+    "server_closed_by_the_command_of_another",
+    "taken_out_while_its_turn_waits",
+    "pollable_that_closes_itself_and_knows_no_attachments",
+)
 class BelievesInStaleEvents(Reporting):
     """A loop found two ready, and the first has closed the second."""
 
