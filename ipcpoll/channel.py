@@ -64,6 +64,24 @@ class WaitTime:
         self.deadline = time.monotonic() + seconds
 
 
+class BackOff:
+    """Pauses between attempts where nothing tells when the next one may succeed.
+
+    From 1 to 50 ms, each twice the last. With jitter, so that many clients do not come at once.
+    """
+
+    __slots__ = ("_pause",)
+
+    def __init__(self) -> None:
+        self._pause = _FIRST_RETRY
+
+    def sleep(self, most: float) -> None:
+        """Wait before the next attempt, at most so many seconds; 0 or less: do not wait."""
+        jitter = 0.5 + os.urandom(1)[0] / 512
+        time.sleep(min(self._pause * jitter, max(0.0, most)))
+        self._pause = min(2 * self._pause, _LONGEST_RETRY)
+
+
 def connect(path: str, wait: WaitTime) -> tuple[socket.socket, Credentials]:
     """Return a non-blocking socket connected to `path`, and who is at the other end.
 
@@ -86,7 +104,7 @@ def connect(path: str, wait: WaitTime) -> tuple[socket.socket, Credentials]:
 
 
 def _connect(path: str, address: str, wait: WaitTime) -> tuple[socket.socket, Credentials]:
-    pause = _FIRST_RETRY
+    back_off = BackOff()
     refusals = 0
     while True:
         with ExitStack() as undo:
@@ -115,10 +133,7 @@ def _connect(path: str, address: str, wait: WaitTime) -> tuple[socket.socket, Cr
             raise OSError(result, f"the program can't be reached: {os.strerror(result)}", path)
         elif now >= wait.deadline:
             raise reasons.backlog_full(path, wait.seconds)
-        # Nothing tells when there is room again. With jitter, many clients do not come at once.
-        jitter = 0.5 + os.urandom(1)[0] / 512
-        time.sleep(min(pause * jitter, max(0.0, wait.deadline - now)))
-        pause = min(2 * pause, _LONGEST_RETRY)
+        back_off.sleep(wait.deadline - now)
 
 
 def _check_private(path: str) -> None:

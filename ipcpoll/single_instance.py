@@ -11,14 +11,13 @@ it.
 
 from __future__ import annotations
 
-import os
 import time
 import types
 from collections.abc import AsyncIterator, Awaitable, Generator, Iterable, Iterator
 from os import PathLike
-from typing import TYPE_CHECKING, Any, Final, TypeAlias, TypeVar, overload
+from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar, overload
 
-from .channel import WaitTime
+from .channel import BackOff, WaitTime
 from .client import send
 from .command import Command
 from .errors import AlreadyRunning, NotRunning, PeerGone, ShuttingDown
@@ -32,9 +31,6 @@ C = TypeVar("C")
 R = TypeVar("R")
 Commands: TypeAlias = "type[Command[C, Any]] | Iterable[type[Command[C, Any]]] | types.UnionType"
 Either: TypeAlias = "tuple[Server[C], None] | tuple[None, R]"
-
-_FIRST_RETRY: Final = 0.001
-_LONGEST_RETRY: Final = 0.050
 
 
 @overload
@@ -110,7 +106,7 @@ def serve_or_send(
     had the lock for all that time and serves nobody.
     """
     wait = WaitTime(timeout)
-    pause = _FIRST_RETRY
+    back_off = BackOff()
     while True:
         try:
             return Server(address, commands, limits=limits), None
@@ -132,6 +128,4 @@ def serve_or_send(
         now = time.monotonic()
         if now >= wait.deadline:
             raise taken from reason
-        jitter = 0.5 + os.urandom(1)[0] / 512
-        time.sleep(min(pause * jitter, wait.deadline - now))
-        pause = min(2 * pause, _LONGEST_RETRY)
+        back_off.sleep(wait.deadline - now)
