@@ -284,14 +284,9 @@ def _shown(annotation: Any) -> str:
 
 
 def return_annotation(cls: type) -> Any:
+    """Return the resolved return annotation of `process`; raises TypeError that names it."""
     process = inspect.unwrap(cls.process)  # type: ignore[attr-defined]
     place = f"{cls.__qualname__}.process"
-    if inspect.iscoroutinefunction(process) or inspect.isasyncgenfunction(process):
-        raise TypeError(
-            f"{place}: an asynchronous command needs a loop that can run it; none can yet"
-        )
-    if inspect.isgeneratorfunction(process):
-        raise TypeError(f"{place}: an answer in pieces can't be carried yet")
     annotations = _annotations(process)
     if "return" not in annotations:
         raise TypeError(f"{place} has no return annotation: it is the schema of the answer")

@@ -14,7 +14,7 @@ What is promised:
 
 Messages on the wire (docs/protocol.md): call ``[id, name, {fields}]`` with an optional map of
 options, cancel ``[id]``; answer ``[id, 0, value]``, error ``[id, 1, {…}]``, piece
-``[id, 2, item]``.
+``[id, 2, item]`` with an optional map of notes.
 """
 
 from __future__ import annotations
@@ -32,11 +32,12 @@ from .states import CALL, LINK, CallEvent, CallState, IllegalTransition, Link, L
 ANSWER, ERROR, PIECE = 0, 1, 2
 """The second item of what a server sends."""
 
-_ARRAY_HEADS: Final = tuple(codec.array_head(length) for length in range(4))
+_ARRAY_HEADS: Final = tuple(codec.array_head(length) for length in range(5))
 _CANCEL_HEAD: Final = b"\x81"  # an array of one: the only message that has it
 _ANSWER_ITEM, _ERROR_ITEM, _PIECE_ITEM = b"\x00", b"\x01", b"\x02"
 _NULL: Final = b"\xf6"
 _SHORT_CALL, _LONG_CALL = 3, 4
+_LOST: Final = "lost"
 _ID_BYTES: Final = {24: 1, 25: 2, 26: 4, 27: 8}  # behind the head of an unsigned integer
 
 
@@ -79,6 +80,8 @@ class Piece(NamedTuple):
 
     call_id: int
     item: Any
+    lost: int = 0
+    """How many pieces were lost before this one: its reader was too slow for a subscription."""
 
 
 class _Protocol:
@@ -265,9 +268,12 @@ class ServerProtocol(_Protocol):
         self._move(call_id, CallEvent.ANSWER)
         return sent
 
-    def piece(self, call_id: int, item: bytes) -> bytes:
-        """Return the frame of one piece. Raises FrameTooLarge."""
-        sent = self._send(_message(codec.encode(call_id), _PIECE_ITEM, item), self._max_answer)
+    def piece(self, call_id: int, item: bytes, lost: int = 0) -> bytes:
+        """Return the frame of one piece, before which so many were lost. Raises FrameTooLarge."""
+        items = [codec.encode(call_id), _PIECE_ITEM, item]
+        if lost:
+            items.append(codec.encode({_LOST: lost}))
+        sent = self._send(_message(*items), self._max_answer)
         self._move(call_id, CallEvent.PIECE)
         return sent
 
@@ -328,12 +334,14 @@ class ClientProtocol(_Protocol):
         return None if payload is None else self._parse(self._decoder.decode(payload))
 
     def _parse(self, message: Any) -> Answer | Failure | Piece:
-        if type(message) is not list or len(message) != 3:
+        if type(message) is not list or len(message) not in (3, 4):
             raise WireError(MALFORMED, "an answer is [id, kind, item]")
-        call_id, kind, item = message
+        call_id, kind, item = message[:3]
         if type(kind) is not int or kind not in (ANSWER, ERROR, PIECE):
             shown = kind if type(kind) is int else type(kind).__name__
             raise WireError(MALFORMED, f"an answer's kind is 0, 1 or 2, not {shown} - at `$[1]`")
+        if len(message) == 4 and kind != PIECE:
+            raise WireError(MALFORMED, "an answer is [id, kind, item]")
         if kind == ERROR and call_id is None:
             return Failure(None, _parse_error(item))
         if not _is_id(call_id):
@@ -341,8 +349,10 @@ class ClientProtocol(_Protocol):
         response: Answer | Failure | Piece
         if kind == ERROR:
             response = Failure(call_id, _parse_error(item))
+        elif kind == ANSWER:
+            response = Answer(call_id, item)
         else:
-            response = Answer(call_id, item) if kind == ANSWER else Piece(call_id, item)
+            response = Piece(call_id, item, _parse_notes(message[3]) if len(message) == 4 else 0)
         try:
             self._move(call_id, CallEvent.PIECE if kind == PIECE else CallEvent.ANSWER)
         except IllegalTransition:
@@ -386,6 +396,14 @@ def _parse_options(options: Any) -> float | None:
     if type(timeout) not in (int, float) or not (math.isfinite(timeout) and timeout >= 0):
         raise WireError(MALFORMED, "a timeout is a number of seconds - at `$[3].timeout`")
     return float(timeout)
+
+
+def _parse_notes(notes: Any) -> int:
+    """Return how many pieces were lost. Other notes are ignored: a newer server may say more."""
+    lost = notes.get(_LOST, 0) if type(notes) is dict else None
+    if type(lost) is not int or lost < 0:
+        raise WireError(MALFORMED, "the notes of a piece are a map, `lost` a number - at `$[3]`")
+    return lost
 
 
 def _parse_error(item: Any) -> CommandError:

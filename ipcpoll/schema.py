@@ -4,8 +4,10 @@ A class is read once, by `resolve`: what can't be carried is a TypeError there t
 field, when the server is built and not at the first call. After that
 
 * `CommandType.bind` makes a command of plain fields, or refuses and names the place,
-* `CommandType.encode_answer` checks an answer against its annotation and encodes it,
-* `CommandType.encode_call` and `CommandType.decode_answer` are the client's halves.
+* `CommandType.encode_answer` checks an answer against its annotation and encodes it, and
+  `CommandType.encode_piece` one piece of an answer that comes in pieces,
+* `CommandType.encode_call`, `CommandType.decode_answer` and `CommandType.decode_piece` are the
+  client's halves.
 
 msgspec does the conversion, strictly and in C. What it leaves open is closed here: it ignores
 unknown keys of a dataclass, knows no `Path`, and takes no union of two dataclasses (an answer that
@@ -36,6 +38,7 @@ from .annotations import (
     return_annotation,
     unknown_name,
 )
+from .answers import promise_of
 from .errors import InvalidArguments, UnknownCommand, WireError
 
 CommandClasses: TypeAlias = "type | types.UnionType | Iterable[type]"
@@ -88,14 +91,23 @@ def _plain_name(value: Any) -> str:
 class CommandType:
     """A command class, resolved. Made by `resolve`; never changes."""
 
-    __slots__ = ("_answer", "_keys", "_prefix", "_record", "cls", "name")
+    __slots__ = ("_answer", "_keys", "_piece", "_prefix", "_record", "cls", "kind", "name")
 
     def __init__(self, cls: type) -> None:
         self.cls = cls
         self.name = cls.__name__
         walker = Walker()
         self._record = walker.record(cls)
-        self._answer = _AnswerType(return_annotation(cls), f"{cls.__qualname__}.process", walker)
+        place = f"{cls.__qualname__}.process"
+        process = inspect.unwrap(cls.process)  # type: ignore[attr-defined]
+        promise = promise_of(process, return_annotation(cls), place)
+        self.kind = promise.kind
+        self._answer = _AnswerType(promise.answer, place, walker)
+        self._piece = (
+            None
+            if promise.piece is typing.NoReturn
+            else _AnswerType(promise.piece, f"{place}, a piece", walker)
+        )
         names = [field.name for field in dataclasses.fields(cls)]
         self._keys = [(name, codec.encode(name)) for name in names]
         self._prefix = codec.encode(self.name) + codec.map_head(len(names))
@@ -140,6 +152,12 @@ class CommandType:
         """
         return self._answer.encode(value)
 
+    def encode_piece(self, value: Any) -> bytes:
+        """Return one piece of the answer as one CBOR item. Raises as `encode_answer`."""
+        if self._piece is None:
+            raise TypeError(f"{self.name} promises no pieces, and this is one: {_plain_name(value)}")
+        return self._piece.encode(value)
+
     def decode_answer(self, plain: Any) -> Any:
         """Return the answer that a plain value stands for.
 
@@ -147,6 +165,12 @@ class CommandType:
         Raises msgspec.ValidationError.
         """
         return self._answer.decode(plain)
+
+    def decode_piece(self, plain: Any) -> Any:
+        """Return the piece that a plain value stands for. Raises as `decode_answer`."""
+        if self._piece is None:
+            raise msgspec.ValidationError(f"{self.name} has no pieces")
+        return self._piece.decode(plain)
 
 
 @functools.lru_cache(maxsize=1024)

@@ -26,7 +26,8 @@ PURE: dict[str, set[str]] = {
     "diagnosis": {"errors", "limits"},
     "codec": {"errors", "limits", "diagnosis"},
     "annotations": set(),
-    "schema": {"errors", "codec", "command", "annotations"},
+    "answers": set(),
+    "schema": {"errors", "codec", "command", "annotations", "answers"},
     "protocol": {"errors", "limits", "states", "framing", "codec"},
 }
 # The parts of a server and a client. They may know each other, but not in a circle.

@@ -1,5 +1,6 @@
 """Command classes: what they may hold, that it comes back equal, and how wrong input is refused."""
 
+import asyncio
 import collections
 import collections.abc
 import concurrent.futures
@@ -28,6 +29,7 @@ from typing import (
 )
 from uuid import UUID
 
+import cbor2
 import msgspec
 import pytest
 import typing_extensions
@@ -36,6 +38,7 @@ from hypothesis import strategies as st
 from msgspec import Meta
 from wire import PLAIN, fault
 
+from ipcpoll.answers import Kind, Subscription, Turn
 from ipcpoll.codec import Decoder, encode
 from ipcpoll.errors import WireError
 from ipcpoll.framing import frame
@@ -716,9 +719,74 @@ REFUSED_ANSWERS = [
         "and nothing else: ",
     ),
     (Found | Lost | Colour, "Cmd.process: beside several dataclasses an answer may be a scalar"),
-    (collections.abc.Iterator[int], "`collections.abc.Iterator[int]` can't be carried"),
-    (concurrent.futures.Future, "Cmd.process: `Future` can't be carried"),
+    (collections.abc.Iterable[int], "`collections.abc.Iterable[int]` can't be carried"),
+    (collections.abc.Iterator, "Cmd.process: `Iterator` does not say what a piece is"),
+    (collections.abc.Iterator[complex], "Cmd.process, a piece: `complex` can't be carried"),
+    (collections.abc.Generator[int, None, complex], "Cmd.process: `complex` can't be carried"),
+    (Subscription, "Cmd.process: `Subscription` does not say what a piece is"),
+    (concurrent.futures.Future, "Cmd.process: `Future` does not say what the answer is"),
+    (collections.abc.Awaitable, "Cmd.process: `Awaitable` does not say what the answer is"),
+    (collections.abc.Coroutine, "Cmd.process: `Coroutine` does not say what the answer is"),
+    (concurrent.futures.Future[complex], "Cmd.process: `complex` can't be carried"),
+    (
+        list[concurrent.futures.Future[int]],
+        "Cmd.process[]: `concurrent.futures._base.Future[int]` can't be carried",
+    ),
 ]
+
+
+class Deferred(Generic[T]):
+    """As much of Twisted's as is looked at."""
+
+    def addCallbacks(self): ...
+    def addBoth(self): ...
+
+
+@pytest.mark.parametrize(
+    ("annotation", "kind", "pieces", "answers"),
+    [
+        (int, Kind.PLAIN, None, [1]),
+        (concurrent.futures.Future[int], Kind.LATER, None, [1]),
+        (asyncio.Future[int], Kind.LATER, None, [1]),
+        (Deferred[int], Kind.LATER, None, [1]),
+        (collections.abc.Awaitable[int], Kind.LATER, None, [1]),
+        (collections.abc.Coroutine[Any, Any, int], Kind.LATER, None, [1]),
+        (collections.abc.Generator[str, Any, int], Kind.STEPS, ["a"], [1]),
+        (collections.abc.Generator[str | Turn, Any, int], Kind.STEPS, ["a"], [1]),
+        (typing.Generator[str | None | Turn, Any, int], Kind.STEPS, ["a", None], [1]),
+        (collections.abc.Generator[Turn, Any, int], Kind.STEPS, None, [1]),
+        (collections.abc.Iterator[str], Kind.STEPS, ["a"], [None]),
+        (collections.abc.AsyncIterator[str], Kind.ASYNC_STEPS, ["a"], [None]),
+        (collections.abc.AsyncGenerator[str, None], Kind.ASYNC_STEPS, ["a"], [None]),
+        (Subscription[Found | Lost], Kind.TOPIC, [Found(Point(1, 2))], [None]),
+    ],
+    ids=str,
+)
+def test_an_annotation_says_when_and_in_which_pieces(annotation, kind, pieces, answers):
+    cmd = resolve(command(int, annotation))
+    assert cmd.kind is kind
+    for answer in answers:
+        assert cmd.decode_answer(cbor2.loads(cmd.encode_answer(answer))) == answer
+    with pytest.raises(msgspec.ValidationError):
+        cmd.encode_answer("what was not promised")
+    for piece in pieces or []:
+        assert cmd.decode_piece(cbor2.loads(cmd.encode_piece(piece))) == piece
+    if pieces is None:
+        with pytest.raises(TypeError, match="^Cmd promises no pieces, and this is one: int$"):
+            cmd.encode_piece(1)
+        with pytest.raises(msgspec.ValidationError, match="^Cmd has no pieces$"):
+            cmd.decode_piece(1)
+    else:
+        with pytest.raises(msgspec.ValidationError):
+            cmd.encode_piece(1.5)
+
+
+def test_what_an_asynchronous_function_returns_comes_later():
+    @dataclass
+    class Cmd:
+        async def process(self, ctx) -> int: ...
+
+    assert resolve(Cmd).kind is Kind.LATER
 
 
 @pytest.mark.parametrize(
@@ -794,14 +862,6 @@ def process_is_a_partial():
     return Cmd
 
 
-def process_is_a_coroutine():
-    @dataclass
-    class Cmd:
-        async def process(self, ctx) -> int: ...
-
-    return Cmd
-
-
 def process_is_an_asynchronous_generator():
     @dataclass
     class Cmd:
@@ -833,14 +893,14 @@ NO_COMMANDS = [
     (no_return_annotation, "Cmd.process has no return annotation: it is the schema of the answer"),
     (process_is_a_partial, "Cmd.process has no return annotation: it is the schema of the answer"),
     (
-        process_is_a_coroutine,
-        "Cmd.process: an asynchronous command needs a loop that can run it; none can yet",
+        process_is_an_asynchronous_generator,
+        "Cmd.process: an asynchronous generator is annotated `AsyncIterator[…]` or "
+        "`AsyncGenerator[…]`",
     ),
     (
-        process_is_an_asynchronous_generator,
-        "Cmd.process: an asynchronous command needs a loop that can run it; none can yet",
+        process_is_a_generator,
+        "Cmd.process: a generator is annotated `Generator[…]` or `Iterator[…]`",
     ),
-    (process_is_a_generator, "Cmd.process: an answer in pieces can't be carried yet"),
 ]
 
 
