@@ -2,6 +2,7 @@
 
 from .address import runtime_path
 from .attachment import Attachment
+from .awaited import AsyncStream, AwaitingClient
 from .client import Client, send
 from .command import Command
 from .errors import (
@@ -29,10 +30,13 @@ from .peer import Credentials, caller
 from .pollable import Pollable
 from .server import Server
 from .single_instance import serve_or_send
+from .stream import Stream
 
 __all__ = [
     "AlreadyRunning",
+    "AsyncStream",
     "Attachment",
+    "AwaitingClient",
     "Busy",
     "Cancelled",
     "Client",
@@ -52,6 +56,7 @@ __all__ = [
     "Server",
     "ShuttingDown",
     "StaleSocket",
+    "Stream",
     "UnknownCommand",
     "UnsafeAddress",
     "UntrustedPeer",

@@ -38,17 +38,25 @@ PARTS = {
     "calls",
     "channel",
     "clients",
+    "connecting",
     "connection",
     "descriptors",
     "directory",
+    "door",
     "forks",
+    "line",
     "listener",
     "lockfile",
     "log",
     "peer",
+    "pipeline",
+    "polled",
     "poller",
+    "pump",
     "reasons",
     "round",
+    "stream",
+    "submitted",
     "wakeup",
 }
 ENDS = {"server", "client"}
@@ -57,9 +65,10 @@ ALLOWED: dict[str, set[str]] = {
     **PURE,
     **{part: {*PURE, *PARTS} - {part} for part in PARTS},
     **{end: {*PURE, *PARTS} for end in ENDS},
+    "awaited": {*PURE, *PARTS, "client"},
     "single_instance": {*PURE, *PARTS, *ENDS},
     "testing": {*PURE, *PARTS, *ENDS},
-    "__init__": {*PURE, *PARTS, *ENDS, "single_instance"},
+    "__init__": {*PURE, *PARTS, *ENDS, "awaited", "single_instance"},
 }
 
 # What a module without I/O never imports.
