@@ -17,6 +17,7 @@ from collections.abc import Callable
 from concurrent.futures import Future
 from typing import Any, Generic, TypeVar
 
+from .channel import Channel
 from .connecting import WaitTime
 from .errors import (
     CommandError,
@@ -120,7 +121,6 @@ class Stream(Pending, Generic[P, R]):
             raise UsageError("the pieces of this stream go to a function already")
         self._each = _Each(self._pump, self, function, gap)
         self.await_next()
-        self._pump.remind(self)
         self._pump.arrange()
         return self._each
 
@@ -165,7 +165,6 @@ class Stream(Pending, Generic[P, R]):
             self.deadline = math.inf
         else:
             self.await_next()
-            self._pump.remind(self)
             self._pump.arrange()
 
     def await_next(self) -> None:
@@ -174,6 +173,7 @@ class Stream(Pending, Generic[P, R]):
             self._pump.ready[self] = None
         if not self._over:
             self.deadline = time.monotonic() + self.seconds
+            self._pump.remind(self)
 
     # -----------------------------------------------------------------------------------------
     # For the pump
@@ -188,7 +188,6 @@ class Stream(Pending, Generic[P, R]):
         if isinstance(response, Piece):
             self._unread.append((response.item, response.lost, self._gap))
             self._gap = False
-            self._away = None
             self._back_off = patient_back_off()
             if len(self._unread) >= _MOST_UNREAD:
                 self._pump.fill(self.line, full=True)
@@ -198,6 +197,11 @@ class Stream(Pending, Generic[P, R]):
             self._finish(None)
         else:
             self._fail(response.error)
+
+    def posted(self, channel: Channel) -> None:
+        """Note where it is in flight."""
+        self._away = None
+        super().posted(channel)
 
     def lose(self, end: Callable[[], Exception]) -> None:
         """Learn that nothing will come."""
