@@ -7,14 +7,16 @@
     reactor.run()
     server.close()
 
-A command's `process` is an ordinary function on the reactor's thread. It may call anything of
-Twisted; it can't wait for a Deferred.
+A command's `process` runs on the reactor's thread. It may return a Deferred, or be a coroutine
+function or an asynchronous generator that awaits Deferreds; its client's cancel or going away
+cancels what it waits for.
 """
 
 from __future__ import annotations
 
 from typing import Any
 
+from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IReadDescriptor
 from twisted.internet.selectreactor import SelectReactor
 from twisted.logger import Logger
@@ -25,6 +27,20 @@ from ipcpoll import Attachment, Pollable
 
 _MOST_FOR_SELECT = 1024  # select(2) takes no descriptor from here on
 _log = Logger()
+
+
+class _Event:
+    """What ``asyncio.Event`` is, for one waiter."""
+
+    def __init__(self) -> None:
+        self._happened: Deferred[None] = Deferred()
+
+    def set(self) -> None:
+        if not self._happened.called:
+            self._happened.callback(None)
+
+    async def wait(self) -> None:
+        await self._happened
 
 
 class TwistedAttachment(Attachment):
@@ -40,6 +56,7 @@ class TwistedAttachment(Attachment):
         self._needs_low_descriptor = isinstance(reactor, SelectReactor)
         self._watched = -1
         super().__init__(pollable, ctx, max_seconds)
+        self._run_coroutines(Deferred.fromCoroutine, _Event)
 
     # -----------------------------------------------------------------------------------------
     # For the reactor: IReadDescriptor

@@ -1,6 +1,7 @@
 """ipcpoll: a program's own main loop answers other processes. No thread."""
 
 from .address import runtime_path
+from .answers import Subscription, Turn
 from .attachment import Attachment
 from .client import Client, send
 from .command import Command
@@ -29,6 +30,7 @@ from .peer import Credentials, caller
 from .pollable import Pollable
 from .server import Server
 from .single_instance import serve_or_send
+from .topic import Topic
 
 __all__ = [
     "AlreadyRunning",
@@ -52,6 +54,9 @@ __all__ = [
     "Server",
     "ShuttingDown",
     "StaleSocket",
+    "Subscription",
+    "Topic",
+    "Turn",
     "UnknownCommand",
     "UnsafeAddress",
     "UntrustedPeer",

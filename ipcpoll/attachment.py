@@ -21,10 +21,12 @@ import os
 import select
 import sys
 from abc import ABC, abstractmethod
+from collections.abc import Callable, Coroutine
 from typing import Any
 
 from .errors import UsageError
 from .pollable import Pollable
+from .work import Event
 
 
 class Attachment(ABC):
@@ -48,6 +50,7 @@ class Attachment(ABC):
         self._attached = False
         self._watching = False
         self._copy = -1
+        self._spawn: Callable[[Coroutine[Any, Any, Any]], Any] | None = None
         self._look = select.poll()
         if self._fd < 0:
             raise UsageError(f"{pollable!r} is closed, there is nothing to attach")
@@ -149,6 +152,24 @@ class Attachment(ABC):
             self._report(error)
             return False
 
+    def _run_coroutines(
+        self,
+        spawn: Callable[[Coroutine[Any, Any, Any]], Any],
+        make_event: Callable[[], Event],
+    ) -> None:
+        """Let asynchronous commands of a server run in this loop, until it is detached.
+
+        `spawn` runs a coroutine and returns a future of any kind, or a Deferred; `make_event`
+        returns an event as asyncio's and trio's are. For constructors, behind that of this class.
+        """
+        if hasattr(self._pollable, "spawn"):
+            self._spawn = spawn
+            self._give(spawn, make_event)
+
+    def _give(self, spawn: Any, make_event: Any) -> None:
+        server: Any = self._pollable
+        server.spawn, server.make_event = spawn, make_event
+
     def _low_descriptor(self, limit: int) -> int:
         """Return the descriptor below `limit`, or a copy of it; raise OSError if there is none.
 
@@ -175,6 +196,9 @@ class Attachment(ABC):
     def _forget(self) -> None:
         if self._attached:
             self._attached = False
+            # Unless another attachment has taken its place since.
+            if self._spawn is not None and getattr(self._pollable, "spawn", None) is self._spawn:
+                self._give(None, None)
             attachments = getattr(self._pollable, "attachments", None)
             if attachments is not None:
                 attachments.discard(self)

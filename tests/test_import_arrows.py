@@ -42,6 +42,7 @@ PARTS = {
     "descriptors",
     "directory",
     "forks",
+    "late",
     "listener",
     "lockfile",
     "log",
@@ -49,7 +50,9 @@ PARTS = {
     "poller",
     "reasons",
     "round",
+    "topic",
     "wakeup",
+    "work",
 }
 ENDS = {"server", "client"}
 
