@@ -50,7 +50,10 @@ class Subscription(ABC, Generic[T_co]):
 
     @abstractmethod
     def start(self, encode: Callable[[Any], bytes], wake: Callable[[], None]) -> None:
-        """Encode pieces with `encode`, and call `wake`, from any thread, when there is one."""
+        """Encode pieces with `encode`, and call `wake`, from any thread, when there is one.
+
+        Raises what the topic's state raises, and UsageError when it was started already.
+        """
 
     @abstractmethod
     def take(self, call_id: int) -> tuple[bytes, int] | None:

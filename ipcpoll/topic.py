@@ -224,7 +224,11 @@ class _Place(Subscription[T]):
         self._wake = wake
         state = self._shelf.state
         if state is not None:
-            self._first = encode(state())
+            try:
+                self._first = encode(state())
+            except BaseException:
+                self.close()
+                raise
 
     def take(self, call_id: int) -> tuple[bytes, int] | None:
         encode = self._encode

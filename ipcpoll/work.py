@@ -203,9 +203,11 @@ class TopicWork(Work):
         self._subscription = subscription
         self._encode = encode
         self._call_id = call_id
+        self._begun = False
 
     def begin(self, tell: Callable[[], None]) -> bool:
         self._subscription.start(self._encode, tell)
+        self._begun = True
         return True
 
     def advance(self) -> tuple[Progress, Any]:
@@ -217,7 +219,8 @@ class TopicWork(Work):
         return _WAIT if taken is None else (Progress.FRAMES, taken)
 
     def give_up(self) -> None:
-        self._subscription.close()
+        if self._begun:  # else it may serve another call
+            self._subscription.close()
 
 
 class AsyncGeneratorWork(Work):
