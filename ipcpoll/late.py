@@ -64,7 +64,7 @@ class LateCall:
         self.deadline: Deadline | None = None
         self.end: CommandError | None = None
         """Why it is to be given up at its next turn; None: it is not."""
-        self.on_the_stack = False  # it is being advanced
+        self.on_the_stack = 0  # it is being advanced, in a poll of this depth
         self.busy = 1  # it has not ended
 
     @property
@@ -114,11 +114,11 @@ class LateCalls:
             self._list(late)
             ready = late.work.begin(self._tell_of(late))
         except (KeyboardInterrupt, SystemExit):
-            self._forget(late)
+            late.end = GONE  # its client is closed for it; a notification has its last turn
             raise
         except BaseException as error:
-            self._forget(late)
             self._give_up(late)
+            self._forget(late)
             if isinstance(error, NoCoroutines):
                 return calls.fail(call, InternalError(_NO_LOOP % call.name), protocol, self._log)
             return calls.raised(call, error, protocol, self._log)
@@ -186,33 +186,34 @@ class LateCalls:
                     self._row[late] = None
             del self.parked[connection]
 
-    def advance(self, late: LateCall) -> list[bytes] | None:
+    def advance(self, late: LateCall, depth: int) -> list[bytes] | None:
         """Go one step on with one that has its turn; return what is to be sent.
 
-        None: it had nothing to do. Raises KeyboardInterrupt and SystemExit, as the program's own
-        code does.
+        `depth` says how many polls are on the stack. None: it had nothing to do. Raises
+        KeyboardInterrupt and SystemExit, as the program's own code does.
         """
-        frames = self._step(late) if late.end is None else []
+        frames = self._step(late, depth) if late.end is None else []
         if late.end is None or not late.busy:
             return frames
         return (frames or []) + self._ended_by(late, late.end)
 
-    def _step(self, late: LateCall) -> list[bytes] | None:
-        assert late.work is not None
+    def _step(self, late: LateCall, depth: int) -> list[bytes] | None:
+        work = late.work
+        assert work is not None
         call, command = late.call, late.command
         protocol = None if late.connection is None else late.connection.protocol
         before = set_caller(late)
-        late.on_the_stack = True
+        late.on_the_stack = depth
         value: Any
         try:
-            progress, value = late.work.advance()
+            progress, value = work.advance()
         except (KeyboardInterrupt, SystemExit):
-            self._forget(late)
+            late.end = GONE
             raise
         except BaseException as error:
             progress, value = Progress.FAILED, error
         finally:
-            late.on_the_stack = False
+            late.on_the_stack = 0
             reset_caller(before)
         if progress is Progress.WAIT:
             return None
@@ -238,8 +239,8 @@ class LateCalls:
         except (KeyboardInterrupt, SystemExit):
             raise
         except BaseException as error:
-            self._forget(late)
             self._give_up(late)
+            self._forget(late)
             return _listed(calls.unfit(call, error, protocol, self._log, "piece"))
 
     def _ended_by(self, late: LateCall, why: CommandError) -> list[bytes]:
@@ -248,8 +249,8 @@ class LateCalls:
         connection = late.connection
         if connection is not None and not connection.closed:
             frame = calls.fail(late.call, why, connection.protocol, self._log)
-        self._forget(late)
         self._give_up(late)
+        self._forget(late)
         return _listed(frame)
 
     # -----------------------------------------------------------------------------------------
@@ -277,10 +278,16 @@ class LateCalls:
             self._row[late] = None
             self._wakeup.signal()
 
-    def recover(self) -> None:
-        """After an interruption: let all notifications have a turn, one may have lost its own."""
-        for late in self.notifications:
-            if not late.on_the_stack:
+    def recover(self, depth: int) -> None:
+        """After an interruption: give their turns back to those that may have lost them.
+
+        `depth` polls are still on the stack. A call of a client is ended with its connection, so
+        it is about notifications, and those that are to be ended.
+        """
+        for late in self._all:
+            if late.on_the_stack > depth:
+                late.on_the_stack = 0
+            if late.connection is None or late.end is not None:
                 self._row[late] = None
 
     def answer_ready(self) -> list[tuple[Connection, list[bytes]]]:
@@ -291,7 +298,7 @@ class LateCalls:
             if isinstance(late, LateCall) and late.end is None and late.connection is not None:
                 work = late.work
                 if work is not None and work.is_done and not late.on_the_stack:
-                    answers.append((late.connection, self._step(late) or []))
+                    answers.append((late.connection, self._step(late, 1) or []))
         return answers
 
     def close(self) -> None:
@@ -303,8 +310,8 @@ class LateCalls:
             if late.on_the_stack:
                 late.end = late.end or _CLOSED
             else:
-                self._forget(late)
                 self._give_up(late)
+                self._forget(late)
 
     def abandon(self) -> None:
         """Forget all work without touching it: in a forked child it is the parent's too."""
@@ -312,7 +319,6 @@ class LateCalls:
         self._told.clear()
 
     def _forget(self, late: LateCall) -> None:
-        late.busy = 0
         self._row.pop(late, None)
         self._all.pop(late, None)
         self.notifications.pop(late, None)
@@ -325,10 +331,11 @@ class LateCalls:
         if late.deadline is not None:
             late.deadline.cancel()
             late.deadline = None
+        late.busy = 0  # last: what an interruption leaves here is still listed, and ended again
 
     def _give_up(self, late: LateCall) -> None:
         """Cancel the future, close the generator. What the program's code raises is logged."""
-        work, late.work = late.work, None
+        work = late.work
         if work is None:
             return
         name = late.call.name
@@ -339,6 +346,7 @@ class LateCalls:
         except BaseException as error:
             sentence = f"the work of {name} could not be ended: {describe(error)}"
             self._log.exception(f"give up {name}", sentence, error)
+        late.work = None
 
 
 def _listed(frame: bytes | None) -> list[bytes]:

@@ -107,7 +107,7 @@ class Round:
         try:
             if self._unclean:
                 self.clients.drop_interrupted("an interruption", depth)
-                self._late.recover()
+                self._late.recover(depth)
             self._unclean = True
             self._more_ready = len(events) >= MOST_EVENTS
             self._depth = depth + 1
@@ -154,7 +154,7 @@ class Round:
         exception is the host's; a MemoryError, say, is not, and ends in the log.
         """
         self.clients.drop_interrupted(type(error).__name__, depth)
-        self._late.recover()
+        self._late.recover(depth)
         self._wakeup.signal()  # work may be left that nothing else tells of
         if isinstance(error, Exception):
             self._log.exception("unforeseen", "poll met what it did not foresee", error)
@@ -324,7 +324,7 @@ class Round:
             if late.on_the_stack:
                 return False
             self._signal_nested()
-            return self._late.advance(late) is not None
+            return self._late.advance(late, self._depth) is not None
         held, busy = connection.in_hand, connection.busy  # a command of its own may be running
         connection.in_hand = True
         del self._row[late]
@@ -335,7 +335,7 @@ class Round:
             self._signal_nested()
             try:
                 connection.busy = busy or self._depth
-                frames = self._late.advance(late)
+                frames = self._late.advance(late, self._depth)
             except BaseException as error:  # KeyboardInterrupt, SystemExit
                 self._end_interrupted(connection, late.call, error)
                 raise

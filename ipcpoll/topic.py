@@ -23,7 +23,7 @@ from __future__ import annotations
 
 import threading
 import weakref
-from collections import Counter, OrderedDict
+from collections import OrderedDict
 from collections.abc import Callable
 from typing import Any, Final, Generic, TypeAlias, TypeVar
 
@@ -116,7 +116,7 @@ class _Shelf(Generic[T]):
         # Weakly: one that a command made and did not return is nobody's.
         self.places: weakref.WeakSet[_Place[T]] = weakref.WeakSet()
         self._waiting: set[_Place[T]] = set()  # those that have taken all there is
-        self._encoders: Counter[Encode] = Counter()  # by how many places each is used
+        self._encoders: dict[Encode, set[_Place[T]]] = {}  # and who wants each
         self._runs: OrderedDict[tuple[Encode, int, int, int], bytes] = OrderedDict()
         self._closed = False
 
@@ -148,18 +148,19 @@ class _Shelf(Generic[T]):
             self.places.add(place)
         return place
 
-    def open_place(self, encode: Encode) -> None:
+    def open_place(self, place: _Place[T], encode: Encode) -> None:
         """Encode what is published in this way, too."""
         with self._lock:
-            self._encoders[encode] += 1
+            self._encoders.setdefault(encode, set()).add(place)
 
-    def close_place(self, place: _Place[T], encode: Encode | None) -> None:
+    def close_place(self, place: _Place[T]) -> None:
+        """Forget a place. Idempotent."""
         with self._lock:
             self.places.discard(place)
             self._waiting.discard(place)
-            if encode is not None:
-                self._encoders[encode] -= 1
-                if self._encoders[encode] <= 0:
+            for encode, places in list(self._encoders.items()):
+                places.discard(place)
+                if not places:
                     del self._encoders[encode]
 
     def newer_than(self, place: _Place[T], number: int) -> tuple[int, list[_Piece]]:
@@ -219,7 +220,7 @@ class _Place(Subscription[T]):
     def start(self, encode: Encode, wake: Callable[[], None]) -> None:
         if self._encode is not None or self._closed:
             raise UsageError("a subscription serves one call; subscribe again for another")
-        self._shelf.open_place(encode)
+        self._shelf.open_place(self, encode)
         self._encode = encode
         self._wake = wake
         state = self._shelf.state
@@ -255,8 +256,6 @@ class _Place(Subscription[T]):
         return self._shelf.run(encode, call_id, begin, items), largest
 
     def close(self) -> None:
-        if not self._closed:
-            self._closed = True
-            encode, self._encode = self._encode, None
-            self._wake = self._first = None
-            self._shelf.close_place(self, encode)
+        self._closed = True
+        self._encode = self._wake = self._first = None
+        self._shelf.close_place(self)

@@ -17,6 +17,7 @@ from enum import Enum, auto
 from typing import Any, Final, Protocol
 
 from .answers import Kind, Subscription, Turn, is_deferred, is_future
+from .errors import UsageError
 from .schema import CommandType
 
 
@@ -206,8 +207,12 @@ class TopicWork(Work):
         self._begun = False
 
     def begin(self, tell: Callable[[], None]) -> bool:
-        self._subscription.start(self._encode, tell)
         self._begun = True
+        try:
+            self._subscription.start(self._encode, tell)
+        except UsageError:
+            self._begun = False  # it serves another call
+            raise
         return True
 
     def advance(self) -> tuple[Progress, Any]:
@@ -219,7 +224,7 @@ class TopicWork(Work):
         return _WAIT if taken is None else (Progress.FRAMES, taken)
 
     def give_up(self) -> None:
-        if self._begun:  # else it may serve another call
+        if self._begun:
             self._subscription.close()
 
 
