@@ -29,18 +29,15 @@ _MOST_FOR_SELECT = 1024  # select(2) takes no descriptor from here on
 _log = Logger()
 
 
-class _Event:
+class _Event(Deferred[None]):
     """What ``asyncio.Event`` is, for one waiter."""
 
-    def __init__(self) -> None:
-        self._happened: Deferred[None] = Deferred()
-
     def set(self) -> None:
-        if not self._happened.called:
-            self._happened.callback(None)
+        if not self.called:
+            self.callback(None)
 
     async def wait(self) -> None:
-        await self._happened
+        await self
 
 
 class TwistedAttachment(Attachment):

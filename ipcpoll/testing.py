@@ -42,10 +42,7 @@ from .errors import CommandError, InternalError, ShuttingDown
 from .framing import frame
 from .pollable import Pollable
 from .server import Server
-
-PATIENCE: Final = 20.0
-"""Seconds after which a loop that does not come to its end is stopped, and the case has failed."""
-
+from .testing_late import PATIENCE, LateAnswers, Watched
 
 # ---------------------------------------------------------------------------------------------
 # A pollable that is no server
@@ -170,26 +167,6 @@ class End:
 COMMANDS: Final = [Echo, Blob, Fail, Do, End]
 
 
-class Watched:
-    """A server that counts how often it is polled; it can be attached like the server."""
-
-    def __init__(self, server: Server[Any]) -> None:
-        self.server = server
-        self.polls = 0
-        self.attachments = server.attachments
-
-    def fileno(self) -> int:
-        return self.server.fileno()
-
-    @property
-    def pending(self) -> bool:
-        return self.server.pending
-
-    def poll(self, ctx: Any, *, max_seconds: float | None = None) -> int:
-        self.polls += 1
-        return self.server.poll(ctx, max_seconds=max_seconds)
-
-
 # ---------------------------------------------------------------------------------------------
 # The suite
 
@@ -199,7 +176,7 @@ def does_not_apply(reason: str) -> Exception:
     return SkipTest(f"does not apply: {reason}")
 
 
-class AdapterConformance:
+class AdapterConformance(LateAnswers):
     """What every adapter must do in its real loop. See the module's docstring."""
 
     # The hooks
@@ -254,6 +231,12 @@ class AdapterConformance:
     """Whether a process with this loop may fork and go on."""
 
     # What every case needs
+
+    @classmethod
+    def cases(cls) -> list[str]:
+        """Return the names of the suite's cases."""
+        suites: tuple[type, ...] = (AdapterConformance, LateAnswers)
+        return [name for suite in suites for name in vars(suite) if name.startswith("test_")]
 
     def setup_method(self) -> None:
         """Open a loop, and a directory for sockets. pytest calls it."""

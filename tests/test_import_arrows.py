@@ -61,7 +61,8 @@ ALLOWED: dict[str, set[str]] = {
     **{part: {*PURE, *PARTS} - {part} for part in PARTS},
     **{end: {*PURE, *PARTS} for end in ENDS},
     "single_instance": {*PURE, *PARTS, *ENDS},
-    "testing": {*PURE, *PARTS, *ENDS},
+    "testing_late": {*PURE, *PARTS, *ENDS},
+    "testing": {*PURE, *PARTS, *ENDS, "testing_late"},
     "__init__": {*PURE, *PARTS, *ENDS, "single_instance"},
 }
 

@@ -192,7 +192,7 @@ def test_stranger_proves_an_adapter(tmp_path: Path) -> None:
         check=False,
     )
     assert done.returncode == 0, done.stdout + done.stderr
-    cases = [name for name in vars(AdapterConformance) if name.startswith("test_")]
+    cases = AdapterConformance.cases()
     nested = [name for name in cases if "nested" in name]  # the hub can not be
     assert f"{len(cases) - len(nested)} passed, {len(nested)} skipped" in done.stdout
 
