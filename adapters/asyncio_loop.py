@@ -14,9 +14,10 @@ generator: it runs as a task then, and its client's cancel or going away cancels
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 from typing import Any
 
-from ipcpoll import Attachment, Pollable
+from ipcpoll import Attachment, AwaitingClient, Client, Pollable
 
 
 class AsyncioAttachment(Attachment):
@@ -72,3 +73,28 @@ def attach(
     if loop is None:
         loop = asyncio.get_running_loop()
     return AsyncioAttachment(pollable, ctx, loop, max_seconds)
+
+
+class AsyncClient(AwaitingClient):
+    """A client whose calls are awaited in the running loop.
+
+    ::
+
+        async with asyncio_loop.AsyncClient("service") as client:
+            answer = await client.call(Status())
+            async for piece in client.stream(Watch(), timeout=None):
+                ...
+    """
+
+    def _attach(self, client: Client) -> None:
+        attach(client, None)
+
+    async def _until(self, start: Callable[[Callable[[], None]], None]) -> None:
+        called = asyncio.get_running_loop().create_future()
+
+        def call() -> None:
+            if not called.done():
+                called.set_result(None)
+
+        start(call)
+        await called

@@ -3,6 +3,7 @@
 from .address import runtime_path
 from .answers import Subscription, Turn
 from .attachment import Attachment
+from .awaited import AsyncStream, AwaitingClient
 from .client import Client, send
 from .command import Command
 from .errors import (
@@ -30,11 +31,14 @@ from .peer import Credentials, caller
 from .pollable import Pollable
 from .server import Server
 from .single_instance import serve_or_send
+from .stream import Stream
 from .topic import Topic
 
 __all__ = [
     "AlreadyRunning",
+    "AsyncStream",
     "Attachment",
+    "AwaitingClient",
     "Busy",
     "Cancelled",
     "Client",
@@ -54,6 +58,7 @@ __all__ = [
     "Server",
     "ShuttingDown",
     "StaleSocket",
+    "Stream",
     "Subscription",
     "Topic",
     "Turn",

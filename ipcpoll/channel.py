@@ -1,4 +1,4 @@
-"""The client's connection: connect, send, wait for answers, all within a deadline.
+"""The client's connection: send, wait for answers, all within a deadline.
 
 What is promised:
 
@@ -8,40 +8,36 @@ What is promised:
   buffers never stand still.
 * A call that is given up stays a call until its answer has come; that answer is dropped.
 
+What comes is kept for a method that waits for it (`wait_for`), or given to the call's `Taker`.
 It knows frames and ids, not commands; those are `client`'s.
 """
 
 from __future__ import annotations
 
-import errno
 import math
-import os
 import select
 import socket
 import time
 from collections import deque
 from collections.abc import Callable
-from contextlib import ExitStack
-from typing import Final, TypeAlias
+from typing import Final, Protocol, TypeAlias
 
 from . import reasons
 from .codec import Decoder
-from .descriptors import unix_socket
-from .directory import MOST_PATH_BYTES, reach, why_not_private
 from .errors import NotAnswered, NotPolled, PeerGone, WireError
 from .limits import KIB, Limits
-from .peer import NOBODY, Credentials, credentials, has_unread
+from .peer import Credentials, has_unread
 from .protocol import Answer, ClientProtocol, Failure, Piece
 
 Reply: TypeAlias = "Answer | Failure"
 
-_FIRST_RETRY: Final = 0.001
-_LONGEST_RETRY: Final = 0.050
-_REFUSALS: Final = 3  # a server that is just starting refuses for a moment, before it listens
 _LONGEST_WAIT: Final = 3600.0  # poll(2) takes an int of milliseconds
 _MOST_JOINED: Final = 64  # frames in one send
 _MOST_SENT: Final = 256 * KIB  # bytes in one send, about what a socket takes
-_MOST_LATE: Final = 8  # reads behind the deadline: what a socket holds has come in time
+MOST_LATE: Final = 8
+"""Reads behind a deadline: what a socket holds has come in time."""
+SENT: Final = Answer(0, None)
+"""What the taker of a notification gets when the kernel has it."""
 _SEND_FLAGS: Final = getattr(socket, "MSG_NOSIGNAL", 0)
 
 
@@ -49,102 +45,16 @@ class TimedOut(Exception):
     """The deadline passed. Internal: the client says what it means."""
 
 
-class WaitTime:
-    """A time limit in seconds and when it is over, on `time.monotonic`. None: no limit."""
+class Taker(Protocol):
+    """Whoever gets what comes for one call, as soon as it is taken; see `Channel.expect`."""
 
-    __slots__ = ("deadline", "seconds")
+    def take(self, response: Answer | Failure | Piece) -> None:
+        """Get a piece, or the reply, behind which nothing comes."""
+        ...
 
-    def __init__(self, seconds: float | None) -> None:
-        if seconds is None:
-            self.seconds = self.deadline = math.inf
-            return
-        if not seconds >= 0:  # NaN is not
-            raise ValueError(f"a timeout must be at least 0, not {seconds}")
-        self.seconds = seconds
-        self.deadline = time.monotonic() + seconds
-
-
-class BackOff:
-    """Pauses between attempts where nothing tells when the next one may succeed.
-
-    From 1 to 50 ms, each twice the last. With jitter, so that many clients do not come at once.
-    """
-
-    __slots__ = ("_pause",)
-
-    def __init__(self) -> None:
-        self._pause = _FIRST_RETRY
-
-    def sleep(self, most: float) -> None:
-        """Wait before the next attempt, at most so many seconds; 0 or less: do not wait."""
-        jitter = 0.5 + os.urandom(1)[0] / 512
-        time.sleep(min(self._pause * jitter, max(0.0, most)))
-        self._pause = min(2 * self._pause, _LONGEST_RETRY)
-
-
-def connect(path: str, wait: WaitTime) -> tuple[socket.socket, Credentials]:
-    """Return a non-blocking socket connected to `path`, and who is at the other end.
-
-    That is a process of this user, or it raises UntrustedPeer. Raises NotRunning, StaleSocket,
-    NotPolled (the backlog was full until the deadline), OSError as connect(2).
-    """
-    with ExitStack() as stack:
-        address = path
-        if len(os.fsencode(path)) > MOST_PATH_BYTES:
-            parent, name = os.path.split(path)
-            try:
-                directory = reach(parent)
-            except (FileNotFoundError, NotADirectoryError):
-                raise reasons.nothing_there(path) from None
-            except PermissionError:
-                raise reasons.not_allowed(path) from None
-            stack.callback(directory.close)
-            address = directory.address_of(name)
-        return _connect(path, address, wait)
-
-
-def _connect(path: str, address: str, wait: WaitTime) -> tuple[socket.socket, Credentials]:
-    back_off = BackOff()
-    refusals = 0
-    while True:
-        with ExitStack() as undo:
-            sock = undo.enter_context(unix_socket())
-            # Non-blocking: over AF_UNIX a connection is made at once, and a full backlog is EAGAIN.
-            # A blocking connect(2) that a signal interrupts can seem to succeed.
-            result = sock.connect_ex(address)
-            if result == 0:
-                who = credentials(sock)
-                if who.uid == os.geteuid():
-                    undo.pop_all()
-                    return sock, who
-                if who.uid != NOBODY:
-                    raise reasons.other_user(path, who)
-                result = errno.EAGAIN  # it is not connected after all
-        now = time.monotonic()
-        if result in (errno.ENOENT, errno.ENOTDIR):
-            raise reasons.nothing_there(path)
-        if result in (errno.EACCES, errno.EPERM):
-            raise reasons.not_allowed(path)
-        if result == errno.ECONNREFUSED:
-            refusals += 1
-            if refusals >= _REFUSALS or now >= wait.deadline:
-                raise reasons.nobody_listens(path)
-        elif result not in (errno.EAGAIN, errno.EINTR):
-            raise OSError(result, f"the program can't be reached: {os.strerror(result)}", path)
-        elif now >= wait.deadline:
-            raise reasons.backlog_full(path, wait.seconds)
-        back_off.sleep(wait.deadline - now)
-
-
-def _check_private(path: str) -> None:
-    """Raise UntrustedPeer where others could lead a name to another program of this user."""
-    parent = os.path.dirname(path)
-    try:
-        fault = why_not_private(os.lstat(parent))
-    except OSError:
-        return  # connecting says what is wrong
-    if fault is not None:
-        raise reasons.unsafe_directory(path, parent, fault)
+    def lose(self, end: Callable[[], Exception]) -> None:
+        """Learn that nothing will come. `end` makes the exception that says why."""
+        ...
 
 
 class _SelectPoll:
@@ -172,29 +82,36 @@ class _SelectPoll:
 class Outgoing:
     """One frame that waits to be sent. `call_id` None: a notification or a cancel."""
 
-    __slots__ = ("begun", "call_id", "data")
+    __slots__ = ("begun", "call_id", "data", "taker")
 
     def __init__(self, call_id: int | None, data: bytes) -> None:
         self.call_id = call_id
         self.data: bytes | memoryview = data
         self.begun = False  # some of it was sent, so the rest must follow
+        self.taker: Taker | None = None  # of a notification: is told when all of it was sent
 
 
 class Channel:
     """One connection to a server, and the calls in flight on it."""
 
-    def __init__(self, path: str, limits: Limits, wait: WaitTime, *, private: bool = False) -> None:
+    def __init__(self, path: str, limits: Limits, sock: socket.socket, server: Credentials) -> None:
         self.path = path
-        if private:
-            _check_private(path)
+        self.server = server
         self.untouched = False
         """The other end had closed, and nothing of what waits has reached it: ask elsewhere."""
-        self._socket, self.server = connect(path, wait)
+        self.more = False
+        """There may be more to receive: the last read has filled its buffer."""
+        self.on_close: Callable[[], None] | None = None
+        """Is called before the socket is closed, by what watches it in a loop."""
+        self._socket = sock
         self._protocol = ClientProtocol(limits, Decoder())
         self._read_size = limits.read_size
         self._out: deque[Outgoing] = deque()
         self._replies: dict[int, Reply] = {}
         self._awaited: set[int] = set()
+        self._takers: dict[int, Taker] = {}
+        self._at_end = False  # nothing more will be received
+        self._untaken = False  # frames were received and not taken
         self._last: int | None = None  # the call whose bytes were sent last; None: no call's
         self._unread = False  # the server has gone, and had not read the calls that waited
         self._left_unread: set[int] = set()  # given up, and known to be unread then
@@ -208,6 +125,15 @@ class Channel:
         """Whether a new call can be made on it."""
         return self._end is None
 
+    @property
+    def wants_room(self) -> bool:
+        """Whether something waits to be sent."""
+        return bool(self._out) and self._end is None
+
+    def fileno(self) -> int:
+        """Return the descriptor of the socket."""
+        return self._socket.fileno()
+
     def new_id(self) -> int:
         """Return an id for the next call."""
         return self._protocol.new_id()
@@ -220,11 +146,28 @@ class Channel:
         self._out.append(Outgoing(call_id, self._protocol.call(call_id, payload)))
         self._awaited.add(call_id)
 
+    def expect(self, call_id: int, taker: Taker) -> None:
+        """Give `taker` what comes for a call that was posted, and keep nothing for `wait_for`."""
+        self._awaited.discard(call_id)
+        if self._end is None:
+            self._takers[call_id] = taker
+        else:
+            taker.lose(self._end)
+
     def post_notification(self, payload: bytes) -> Outgoing:
         """Let a notification wait to be sent. Raises FrameTooLarge."""
         frame = Outgoing(None, self._protocol.notify(payload))
         self._out.append(frame)
         return frame
+
+    def expect_sent(self, frame: Outgoing, taker: Taker) -> None:
+        """Give `taker` `SENT` when a notification was sent."""
+        if frame not in self._out:
+            taker.take(SENT)
+        elif self._end is None:
+            frame.taker = taker
+        else:
+            taker.lose(self._end)
 
     def send(self) -> None:
         """Send once, as much as the socket takes. Never waits, never raises."""
@@ -245,8 +188,8 @@ class Channel:
             return
         except OSError:  # EPIPE, ECONNRESET
             waiting = {frame.call_id for frame in out}
-            self._unread = self._awaited <= waiting
-            self.untouched = self._unread and not out[0].begun
+            self._unread = waiting >= (self._awaited | self._takers.keys())
+            self.untouched = not out[0].begun
             self._read_to_the_end()
             return
         while sent:
@@ -258,6 +201,8 @@ class Channel:
                 return
             sent -= len(first.data)
             out.popleft()
+            if first.taker is not None:
+                first.taker.take(SENT)
 
     def flush(self, deadline: float) -> None:
         """Send all that waits, and meanwhile take in answers.
@@ -268,11 +213,14 @@ class Channel:
         while self._out:
             if self._end is not None:
                 raise self._end()
-            self._wait(deadline)
+            self.wait(deadline)
+            self._take_all()
 
     def wait_for(self, call_id: int, deadline: float) -> Reply:
         """Return the reply to a call that was posted. Raises as `flush`."""
         late = 0
+        if self._untaken:
+            self._take_all()
         while True:
             reply = self._replies.pop(call_id, None)
             if reply is not None:
@@ -283,9 +231,10 @@ class Channel:
                 raise self._end()
             if time.monotonic() >= deadline:
                 late += 1  # what has come already is taken in, but not for ever
-                if late > _MOST_LATE:
+                if late > MOST_LATE:
                     raise TimedOut
-            self._wait(deadline)
+            self.wait(deadline)
+            self._take_all()
 
     def overdue(self, call_id: int, name: str, seconds: float) -> NotPolled | NotAnswered:
         """Give a call up whose time is over, and return what is known of it. Never waits."""
@@ -297,6 +246,11 @@ class Channel:
         if was_sent:
             return reasons.not_answered(self.path, self.server, name, seconds)
         return reasons.no_room(self.path, self.server, name, seconds, "it was not sent")
+
+    def overdue_notification(self, frame: Outgoing, name: str, seconds: float) -> NotPolled:
+        """Take a notification back whose time is over, and say whether that was possible."""
+        sent = "it was not sent" if self.take_back(frame) else "a part of it was sent"
+        return reasons.no_room(self.path, self.server, name, seconds, sent)
 
     def _is_unread(self, call_id: int) -> bool:
         """Return whether it is known that the server has not read the whole of a call.
@@ -314,6 +268,7 @@ class Channel:
     def give_up(self, call_id: int) -> bool:
         """Cancel a call and forget it; return whether a byte of it was sent. Never waits."""
         self._awaited.discard(call_id)
+        self._takers.pop(call_id, None)
         if self._replies.pop(call_id, None) is not None or self._end is not None:
             return True
         for frame in self._out:
@@ -322,9 +277,10 @@ class Channel:
                 return False
         self._out.append(Outgoing(None, self._protocol.cancel(call_id)))
         self.send()
-        if self._out and self._last == call_id and not self._out[0].begun:
-            # It was sent whole, and there is no room for its cancel: nobody would send that later.
-            # Going away cancels it as well.
+        out = self._out
+        if self.on_close is None and out and self._last == call_id and not out[0].begun:
+            # It was sent whole, and there is neither room for its cancel nor a loop that would
+            # send it later. Going away cancels it as well.
             self.close()
         return True
 
@@ -337,14 +293,17 @@ class Channel:
 
     def close(self) -> None:
         """Close the connection. Idempotent."""
-        self._finish(lambda: PeerGone("this client closed the connection before the answer"))
+        self._finish(reasons.closed_here)
+        on_close, self.on_close = self.on_close, None
+        if on_close is not None:
+            on_close()
         self._socket.close()
 
     # -----------------------------------------------------------------------------------------
-    # Inside
+    # Inside, and for whoever watches it in a loop
 
-    def _wait(self, deadline: float) -> None:
-        """Wait until something can be received or sent, and do it. Raises TimedOut."""
+    def wait(self, deadline: float) -> None:
+        """Wait until something can be received or sent, and do it, once. Raises TimedOut."""
         wants_room = bool(self._out)
         if wants_room is not self._wants_room:
             self._wants_room = wants_room
@@ -358,15 +317,17 @@ class Channel:
             return
         mask = ready[0][1]
         if mask & ~select.POLLOUT:
-            self._receive()
+            self.receive()
         if mask & select.POLLOUT:
             self.send()
 
-    def _receive(self) -> bool:
-        """Read once; return whether there may be more."""
+    def receive(self) -> bool:
+        """Read once; return whether there may be more. The frames wait to be taken."""
+        self._untaken = True
         try:
             data = self._socket.recv(self._read_size)
         except (BlockingIOError, InterruptedError):
+            self.more = False
             return False
         except ConnectionResetError:  # it closed and left bytes of ours unread, the last at least
             data = b""
@@ -374,37 +335,78 @@ class Channel:
         except OSError:
             data = b""
         self._protocol.receive(data)
+        self._at_end = not data
+        self.more = len(data) >= self._read_size
+        return bool(data)
+
+    def take(self) -> bool:
+        """Take one frame that was received, and the end behind the last; False: there is none."""
+        if not self._untaken:
+            return False
         try:
-            while (response := self._protocol.next_response()) is not None:
+            response = self._protocol.next_response()
+        except WireError as error:
+            self._untaken = False
+            self._end_badly(error.message)
+            return False
+        if response is not None:
+            self._dispatch(response)
+            return True
+        self._untaken = False
+        if self._at_end:
+            self._finish(self._gone)
+        return False
+
+    def _take_all(self) -> None:
+        """Take all that was received. The same as `take` again and again, and faster."""
+        next_response = self._protocol.next_response
+        try:
+            while (response := next_response()) is not None:
                 self._dispatch(response)
         except WireError as error:
-            fault = error.message
-            self._finish(lambda: reasons.no_answer(self.path, self.server, fault))
-            return False
-        if not data:
+            self._end_badly(error.message)
+        self._untaken = False
+        if self._at_end:
             self._finish(self._gone)
-        return bool(data)
+
+    def _end_badly(self, fault: str) -> None:
+        self._finish(lambda: reasons.no_answer(self.path, self.server, fault))
 
     def _read_to_the_end(self) -> None:
         """After a failed send: take in the answers that came before the end."""
-        while self._end is None and self._receive():
-            pass
+        while self._end is None and self.receive():
+            self._take_all()
         self._finish(self._gone)
 
     def _gone(self) -> PeerGone:
         return reasons.gone(self.path, self.server, unread=self._unread)
 
+    def _gone_unread(self) -> PeerGone:
+        return reasons.gone(self.path, self.server, unread=True)
+
     def _dispatch(self, response: Answer | Failure | Piece) -> None:
+        call_id = response.call_id
         if isinstance(response, Piece):
-            return  # a stream's; `call` wants only its end
-        if response.call_id is not None:
-            self._left_unread.discard(response.call_id)
-        if response.call_id is None:
+            if response.call_id in self._takers:  # else `call` made it, and wants only the end
+                self._takers[response.call_id].take(response)
+        elif call_id is None:
+            assert isinstance(response, Failure)
             self._finish(reasons.told_to_all(self.path, self.server, response.error))
-        elif response.call_id in self._awaited:
-            self._replies[response.call_id] = response
+        else:
+            self._left_unread.discard(call_id)
+            if call_id in self._awaited:
+                self._replies[call_id] = response
+            elif call_id in self._takers:
+                self._takers.pop(call_id).take(response)
 
     def _finish(self, end: Callable[[], Exception]) -> None:
         """Let every call in flight, and all later ones, end with what `end` makes."""
-        if self._end is None:
-            self._end = end
+        if self._end is not None:
+            return
+        self._end = end
+        unread = {frame.call_id for frame in self._out if not frame.begun and end == self._gone}
+        takers = [*self._takers.items()]
+        takers += [(0, frame.taker) for frame in self._out if frame.taker is not None]
+        self._takers.clear()
+        for call_id, taker in takers:
+            taker.lose(self._gone_unread if call_id in unread else end)

@@ -1,4 +1,4 @@
-"""The client: typed calls to a program that runs. It blocks, within a time limit.
+"""The client: typed calls to a program that runs, which block or move on inside a loop.
 
 What is promised:
 
@@ -6,43 +6,44 @@ What is promised:
 * A request is sent at most once. A connection that the server closed is made anew only when not
   a byte of the request was sent on it.
 * A call that timed out is cancelled and its late answer dropped; the connection stays good.
+* A program that only makes calls that block pays for nothing else: the descriptor for a loop is
+  made when it is asked for.
 
 One thread uses a client at a time, and a forked child none of its parent's.
 """
 
 from __future__ import annotations
 
-import threading
-from collections import deque
-from collections.abc import (
-    AsyncIterator,
-    Awaitable,
-    Callable,
-    Generator,
-    Iterable,
-    Iterator,
-    Mapping,
-)
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
+from concurrent.futures import Future
 from os import PathLike
 from types import EllipsisType
-from typing import TYPE_CHECKING, Any, Final, TypeVar, overload
+from typing import TYPE_CHECKING, Any, Final, TypeAlias, TypeVar, overload
 
-import msgspec
-
-from . import codec, forks, reasons
+from . import codec, forks
 from .address import is_name, socket_path
-from .channel import Channel, Reply, TimedOut, WaitTime
+from .answers import Turn
+from .channel import Channel, Reply, TimedOut
 from .command import Command
-from .errors import InternalError, UsageError
+from .connecting import WaitTime
+from .door import Door
 from .limits import DEFAULT_LIMITS, Limits
-from .protocol import Failure, call_payload_plain
+from .line import Line, Pending
+from .pipeline import answer_of, answers, post_call
+from .protocol import call_payload_plain
+from .pump import Pump
 from .schema import resolve
+from .stream import Stream
+from .submitted import Later, Pieces, Submitted
 
 if TYPE_CHECKING:
-    from concurrent.futures import Future
+    from .attachment import Attachment
 
+P = TypeVar("P")
 R = TypeVar("R")
+S = TypeVar("S", bound=Pending)
 T = TypeVar("T")
+Timeout: TypeAlias = "float | EllipsisType | None"
 
 _NULL: Final = codec.encode(None)
 
@@ -67,12 +68,15 @@ class Client:
         timeout: float | None = 5.0,
         limits: Limits = DEFAULT_LIMITS,
     ) -> None:
+        self.attachments: set[Attachment] = set()
+        """What attaches it to main loops; `close` detaches each."""
         self._path = socket_path(address)
         self._private = is_name(address)
         self._timeout = timeout
         self._limits = limits
-        self._channel: Channel | None = None
-        self._door = _Door()
+        self._line = self._new_line()
+        self._pump: Pump | None = None
+        self._door = Door()
         forks.watch(self)
 
     @property
@@ -81,35 +85,13 @@ class Client:
         return self._path
 
     @overload
-    def call(  # type: ignore[overload-overlap]  # a generator is an iterator; the first wins
-        self,
-        command: Command[Any, Generator[Any, Any, R]],
-        *,
-        timeout: float | EllipsisType | None = ...,
-    ) -> R: ...
+    def call(self, command: Command[Any, Later[R]], *, timeout: Timeout = ...) -> R: ...
     @overload
-    def call(
-        self,
-        command: Command[Any, Iterator[Any] | AsyncIterator[Any]],
-        *,
-        timeout: float | EllipsisType | None = ...,
-    ) -> None: ...
+    def call(self, command: Command[Any, Pieces[Any]], *, timeout: Timeout = ...) -> None: ...
     @overload
-    def call(
-        self, command: Command[Any, Awaitable[R]], *, timeout: float | EllipsisType | None = ...
-    ) -> R: ...
-    @overload
-    def call(
-        self, command: Command[Any, Future[R]], *, timeout: float | EllipsisType | None = ...
-    ) -> R: ...
-    @overload
-    def call(
-        self, command: Command[Any, R], *, timeout: float | EllipsisType | None = ...
-    ) -> R: ...
-    def call(
-        self, command: Command[Any, Any], *, timeout: float | EllipsisType | None = ...
-    ) -> Any:
-        """Send a command and return its answer.
+    def call(self, command: Command[Any, R], *, timeout: Timeout = ...) -> R: ...
+    def call(self, command: Command[Any, Any], *, timeout: Timeout = ...) -> Any:
+        """Send a command and return its answer; its pieces are thrown away.
 
         Raises CommandError (one of its subclasses, or itself with an application's code) when
         the answer is an error; FrameTooLarge, TypeError or ValueError, before anything is sent,
@@ -118,16 +100,16 @@ class Client:
         command_type = resolve(type(command))
         with self._door:
             wait = self._wait_time(timeout)
-            channel, call_id = self._post(lambda channel: _post_call(channel, command), wait)
+            channel, call_id = self._line.post(lambda channel: post_call(channel, command), wait)
             reply = self._reply(channel, call_id, command_type.name, wait)
-        return _decoded(command_type.name, reply, command_type.decode_answer)
+        return answer_of(command_type.name, reply, command_type.decode_answer)
 
     def request(
         self,
         name: str,
         fields: Mapping[str, Any] | None = None,
         *,
-        timeout: float | EllipsisType | None = ...,
+        timeout: Timeout = ...,
     ) -> Any:
         """Call a command by its name, with plain values, and return the answer as a plain value.
 
@@ -142,13 +124,11 @@ class Client:
 
         with self._door:
             wait = self._wait_time(timeout)
-            channel, call_id = self._post(post, wait)
+            channel, call_id = self._line.post(post, wait)
             reply = self._reply(channel, call_id, name, wait)
-        return _decoded(name, reply, lambda value: value)
+        return answer_of(name, reply, lambda value: value)
 
-    def notify(
-        self, command: Command[Any, Any], *, timeout: float | EllipsisType | None = ...
-    ) -> None:
+    def notify(self, command: Command[Any, Any], *, timeout: Timeout = ...) -> None:
         """Send a command that is never answered; return when the kernel has it.
 
         Whether it was run is not told; what goes wrong with it is in the server's log. Raises
@@ -159,26 +139,40 @@ class Client:
         payload = command_type.encode_call(_NULL, command)
         with self._door:
             wait = self._wait_time(timeout)
-            channel, frame = self._post(lambda channel: channel.post_notification(payload), wait)
+            channel, frame = self._line.post(lambda to: to.post_notification(payload), wait)
             try:
                 channel.flush(wait.deadline)
             except TimedOut:
-                taken_back = channel.take_back(frame)
-                sent = "it was not sent" if taken_back else "a part of it was sent"
-                raise reasons.no_room(
-                    self._path, channel.server, command_type.name, wait.seconds, sent
-                ) from None
+                raise channel.overdue_notification(frame, command_type.name, wait.seconds) from None
             except (KeyboardInterrupt, SystemExit):
                 channel.take_back(frame)
                 raise
+            finally:
+                self._settle()
 
+    @overload
     def map(
         self,
-        commands: Iterable[Command[Any, R]],
+        commands: Iterable[Command[Any, Later[R]]],
         *,
-        depth: int = 64,
-        timeout: float | EllipsisType | None = ...,
-    ) -> Iterator[R]:
+        depth: int = ...,
+        timeout: Timeout = ...,
+    ) -> Iterator[R]: ...
+    @overload
+    def map(
+        self,
+        commands: Iterable[Command[Any, Pieces[Any]]],
+        *,
+        depth: int = ...,
+        timeout: Timeout = ...,
+    ) -> Iterator[None]: ...
+    @overload
+    def map(
+        self, commands: Iterable[Command[Any, R]], *, depth: int = ..., timeout: Timeout = ...
+    ) -> Iterator[R]: ...
+    def map(
+        self, commands: Iterable[Command[Any, Any]], *, depth: int = 64, timeout: Timeout = ...
+    ) -> Iterator[Any]:
         """Send many commands and give their answers in order: the fast way.
 
         At most `depth` calls are in flight, so a command may be asked for before the answer of
@@ -190,15 +184,140 @@ class Client:
         """
         if depth < 1:
             raise ValueError(f"depth must be at least 1, not {depth}")
-        return self._map(commands, depth, timeout)
+        return answers(
+            commands, depth, self._door, self._line, lambda: self._wait_time(timeout), self._reply
+        )
+
+    # -----------------------------------------------------------------------------------------
+    # Inside a loop
+
+    @overload
+    def submit(self, command: Command[Any, Later[R]], *, timeout: Timeout = ...) -> Future[R]: ...
+    @overload
+    def submit(
+        self, command: Command[Any, Pieces[Any]], *, timeout: Timeout = ...
+    ) -> Future[None]: ...
+    @overload
+    def submit(self, command: Command[Any, R], *, timeout: Timeout = ...) -> Future[R]: ...
+    def submit(self, command: Command[Any, Any], *, timeout: Timeout = ...) -> Future[Any]:
+        """Send a command, as much of it as there is room for, and return a future of its answer.
+
+        The future is done inside `poll`, or inside its own ``result()``, which on this thread
+        moves the client on instead of waiting for itself. It ends with what `call` raises, a time
+        limit that is over included; `cancel` cancels the call at the server. Functions given to
+        ``add_done_callback`` are called inside `poll` and may do anything with the client. Never
+        blocks. Raises UsageError; and FrameTooLarge, TypeError, ValueError as `call`.
+        """
+        command_type = resolve(type(command))
+        body = command_type.encode_call(b"", command)[1:]
+        return self.begin(Submitted, command_type.name, body, command_type.decode_answer, timeout)
+
+    def begin(
+        self,
+        kind: Callable[[Pump, Line, str, bytes, Callable[[Any], R], WaitTime], S],
+        name: str,
+        body: bytes,
+        decode: Callable[[Any], R],
+        timeout: Timeout,
+    ) -> S:
+        """Begin a call of which everything is known already: for clients built on this one."""
+        with self._door:
+            pump = self._moved()
+            pending = kind(pump, self._line, name, body, decode, self._wait_time(timeout))
+            pump.start(pending)
+        return pending
+
+    @overload
+    def stream(  # type: ignore[overload-overlap]  # a generator is an iterator; the first wins
+        self,
+        command: Command[Any, Generator[P | Turn, Any, R]],
+        *,
+        timeout: Timeout = ...,
+        resume: bool = ...,
+    ) -> Stream[P, R]: ...
+    @overload
+    def stream(
+        self, command: Command[Any, Pieces[P]], *, timeout: Timeout = ..., resume: bool = ...
+    ) -> Stream[P, None]: ...
+    def stream(
+        self, command: Command[Any, Any], *, timeout: Timeout = ..., resume: bool = False
+    ) -> Stream[Any, Any]:
+        """Send a command that answers in pieces, and return them as a stream.
+
+        `timeout` bounds the wait for each piece (None: a subscription may be silent for hours).
+        With `resume` the command is sent anew when the server went away and came back, and
+        `Stream.gaps` counts that; so it should be one that may run twice, as a subscription.
+        Never blocks; what goes wrong is told by the stream. Raises as `submit`.
+        """
+        command_type = resolve(type(command))
+        body = command_type.encode_call(b"", command)[1:]
+        with self._door:
+            pump = self._moved()
+            stream: Stream[Any, Any] = Stream(
+                pump,
+                self._new_line(),
+                command_type.name,
+                body,
+                command_type.decode_piece,
+                command_type.decode_answer,
+                self._wait_time(timeout),
+                resume=resume,
+            )
+            pump.start(stream)
+        return stream
+
+    def fileno(self) -> int:
+        """Return the descriptor to watch for reading, -1 after `close`. Made at the first call.
+
+        Constant also when the connection is made anew, close-on-exec, level-triggered, and
+        readable if and only if `poll` has something to do now. Does not block.
+        """
+        if self._door.is_shut:
+            return -1
+        with self._door:
+            return self._moved().fileno()
+
+    @property
+    def pending(self) -> bool:
+        """Whether work was left; an edge-triggered host polls until this is False."""
+        return self._pump is not None and self._pump.pending
+
+    def poll(self, ctx: object = None, *, max_seconds: float | None = None) -> int:
+        """Take in what came, and finish what is done; return how many turns were taken.
+
+        A turn is an answer for a future or a piece for a function. `ctx` is ignored: it is what
+        adapters give to every pollable. `max_seconds` is as for ``Server.poll``. Never blocks, and
+        may be called inside what it calls. Raises UsageError; and what a function raises that
+        `Stream.each` was given.
+        """
+        pump = self._pump
+        if pump is None:
+            with self._door:
+                pump = self._moved()
+        return pump.poll(max_seconds)
+
+    def next_deadline(self) -> float | None:
+        """Return when to poll next even if nothing is readable, on `time.monotonic`; None: never.
+
+        Only needed where the platform has no timer descriptor. Linux has one.
+        """
+        return None if self._pump is None else self._pump.next_deadline()
+
+    # -----------------------------------------------------------------------------------------
+    # Its life
 
     def close(self) -> None:
-        """Close the connection. Idempotent. Calls after it raise UsageError."""
+        """Close the connections. Idempotent. Calls after it raise UsageError.
+
+        Futures and streams that are not done end with PeerGone; their functions are called.
+        """
         self._door.shut("the client is closed")
         forks.unwatch(self)
-        if self._channel is not None:
-            self._channel.close()
-            self._channel = None
+        for attachment in list(self.attachments):
+            attachment.detach()
+        self._line.end()
+        if self._pump is not None:
+            self._pump.close()
 
     def __enter__(self) -> Client:
         return self
@@ -207,76 +326,19 @@ class Client:
         self.close()
 
     def after_fork(self) -> None:
-        """Let go of the parent's connection. Called in a forked child; see `forks`."""
-        self._door = _Door()  # the parent's may be locked
-        self._door.shut(forks.IN_CHILD)
-        self.close()
+        """Let go of the parent's connections. Called in a forked child; see `forks`."""
+        self._door.shut_in_child(forks.IN_CHILD)
+        for attachment in list(self.attachments):
+            attachment.abandon()
+        if self._pump is not None:
+            self._pump.abandon()
+        self._line.drop()
 
     # -----------------------------------------------------------------------------------------
     # Inside
 
-    def _map(
-        self, commands: Iterable[Command[Any, R]], depth: int, timeout: float | EllipsisType | None
-    ) -> Iterator[R]:
-        source = iter(commands)
-        in_flight: deque[tuple[int, type]] = deque()
-        channel: Channel | None = None
-        more = True
-        try:
-            while True:
-                # Filled up when half empty: frames are sent together and not one by one.
-                if more and len(in_flight) <= depth // 2:
-                    batch = _take(source, depth - len(in_flight))
-                    more = len(batch) == depth - len(in_flight)
-                    if batch:
-                        with self._door:
-                            channel, ids = self._post_all(batch, channel, timeout)
-                        in_flight.extend(zip(ids, map(type, batch), strict=True))
-                if not in_flight or channel is None:
-                    return
-                call_id, cls = in_flight[0]
-                command_type = resolve(cls)
-                with self._door:
-                    reply = self._reply(
-                        channel, call_id, command_type.name, self._wait_time(timeout)
-                    )
-                in_flight.popleft()
-                yield _decoded(command_type.name, reply, command_type.decode_answer)
-        finally:
-            if channel is not None:
-                for call_id, _ in in_flight:
-                    channel.give_up(call_id)
-
-    def _post_all(
-        self,
-        batch: list[Command[Any, R]],
-        channel: Channel | None,
-        timeout: float | EllipsisType | None,
-    ) -> tuple[Channel, list[int]]:
-        """Post a batch: on the connection of the earlier ones, else on one that works."""
-        if channel is None:
-            return self._post(lambda channel: _post_calls(channel, batch), self._wait_time(timeout))
-        ids = _post_calls(channel, batch)
-        channel.send()
-        return channel, ids
-
-    def _wait_time(self, timeout: float | EllipsisType | None) -> WaitTime:
+    def _wait_time(self, timeout: Timeout) -> WaitTime:
         return WaitTime(self._timeout if isinstance(timeout, EllipsisType) else timeout)
-
-    def _post(self, post: Callable[[Channel], T], wait: WaitTime) -> tuple[Channel, T]:
-        """Post something on a connection that works; return that and what `post` returned."""
-        channel = self._channel
-        if channel is not None and channel.usable:
-            posted = post(channel)
-            channel.send()
-            if not channel.untouched:
-                return channel, posted
-        if channel is not None:
-            channel.close()
-        channel = self._channel = Channel(self._path, self._limits, wait, private=self._private)
-        posted = post(channel)
-        channel.send()
-        return channel, posted
 
     def _reply(self, channel: Channel, call_id: int, name: str, wait: WaitTime) -> Reply:
         try:
@@ -286,67 +348,22 @@ class Client:
         except (KeyboardInterrupt, SystemExit):
             channel.give_up(call_id)
             raise
+        finally:
+            self._settle()
 
+    def _settle(self) -> None:
+        """What came for others meanwhile waits for the next poll, and the descriptor tells."""
+        if self._pump is not None:
+            self._pump.settle()
 
-class _Door:
-    """Lets one thread in at a time, and nobody once it is shut.
+    def _moved(self) -> Pump:
+        """Return what moves the calls that no method waits for. Door open."""
+        if self._pump is None:
+            self._pump = Pump(self._door, self._limits, self._line)
+        return self._pump
 
-    A class and not a generator with `contextmanager`: that costs 0.9 µs, 4 % of a call.
-    """
-
-    __slots__ = ("_lock", "_refusal")
-
-    def __init__(self) -> None:
-        self._lock = threading.Lock()
-        self._refusal: str | None = None
-
-    def shut(self, refusal: str) -> None:
-        """Refuse everyone from now on, and say why. The first reason stays."""
-        self._refusal = self._refusal or refusal
-
-    def __enter__(self) -> None:
-        if not self._lock.acquire(blocking=False):
-            raise UsageError("this client is in use already; a client belongs to one thread")
-        if self._refusal is not None:
-            self._lock.release()
-            raise UsageError(self._refusal)
-
-    def __exit__(self, *_: object) -> None:
-        self._lock.release()
-
-
-def _post_call(channel: Channel, command: Command[Any, Any]) -> int:
-    call_id = channel.new_id()
-    channel.post(call_id, resolve(type(command)).encode_call(codec.encode(call_id), command))
-    return call_id
-
-
-def _post_calls(channel: Channel, batch: list[Command[Any, R]]) -> list[int]:
-    """Post all of a batch, or, when one of them can't be carried, none."""
-    ids: list[int] = []
-    try:
-        for command in batch:
-            ids.append(_post_call(channel, command))
-    except BaseException:
-        for call_id in ids:
-            channel.give_up(call_id)
-        raise
-    return ids
-
-
-def _decoded(name: str, reply: Reply, decode: Callable[[Any], Any]) -> Any:
-    if isinstance(reply, Failure):
-        raise reply.error
-    try:
-        return decode(reply.value)
-    except msgspec.ValidationError as error:
-        raise InternalError(
-            f"the answer of {name} is not what its annotation says: {error}"
-        ) from None
-
-
-def _take(source: Iterator[T], most: int) -> list[T]:
-    return [item for _, item in zip(range(most), source)]  # noqa: B905 - the shorter one counts
+    def _new_line(self) -> Line:
+        return Line(self._path, self._limits, private=self._private)
 
 
 # ---------------------------------------------------------------------------------------------
@@ -354,30 +371,13 @@ def _take(source: Iterator[T], most: int) -> list[T]:
 
 
 @overload
-def send(  # type: ignore[overload-overlap]  # a generator is an iterator; the first wins
-    command: Command[Any, Generator[Any, Any, R]],
-    address: str | PathLike[str],
-    *,
-    timeout: float | None = ...,
+def send(
+    command: Command[Any, Later[R]], address: str | PathLike[str], *, timeout: float | None = ...
 ) -> R: ...
 @overload
 def send(
-    command: Command[Any, Iterator[Any] | AsyncIterator[Any]],
-    address: str | PathLike[str],
-    *,
-    timeout: float | None = ...,
+    command: Command[Any, Pieces[Any]], address: str | PathLike[str], *, timeout: float | None = ...
 ) -> None: ...
-@overload
-def send(
-    command: Command[Any, Awaitable[R]],
-    address: str | PathLike[str],
-    *,
-    timeout: float | None = ...,
-) -> R: ...
-@overload
-def send(
-    command: Command[Any, Future[R]], address: str | PathLike[str], *, timeout: float | None = ...
-) -> R: ...
 @overload
 def send(
     command: Command[Any, R], address: str | PathLike[str], *, timeout: float | None = ...

@@ -107,6 +107,11 @@ def gone(path: str, who: Credentials, *, unread: bool) -> PeerGone:
     return PeerGone(f"{named(who.pid)} closed the connection or ended {words} ({path})", unread)
 
 
+def closed_here() -> PeerGone:
+    """Return the error for a connection that this end closed."""
+    return PeerGone("this client closed the connection before the answer")
+
+
 def told_to_all(path: str, who: Credentials, error: CommandError) -> Callable[[], CommandError]:
     """Return a maker of what a server told all its calls at once: that it is full, or closes.
 

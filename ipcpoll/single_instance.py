@@ -13,19 +13,17 @@ from __future__ import annotations
 
 import time
 import types
-from collections.abc import AsyncIterator, Awaitable, Generator, Iterable, Iterator
+from collections.abc import Iterable
 from os import PathLike
-from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar, overload
+from typing import Any, TypeAlias, TypeVar, overload
 
-from .channel import BackOff, WaitTime
 from .client import send
 from .command import Command
+from .connecting import BackOff, WaitTime
 from .errors import AlreadyRunning, NotRunning, PeerGone, ShuttingDown
 from .limits import DEFAULT_LIMITS, Limits
 from .server import Server
-
-if TYPE_CHECKING:
-    from concurrent.futures import Future
+from .submitted import Later, Pieces
 
 C = TypeVar("C")
 R = TypeVar("R")
@@ -37,7 +35,7 @@ Either: TypeAlias = "tuple[Server[C], None] | tuple[None, R]"
 def serve_or_send(  # type: ignore[overload-overlap]  # a generator is an iterator; the first wins
     address: str | PathLike[str],
     commands: Commands[C],
-    command: Command[C, Generator[Any, Any, R]],
+    command: Command[C, Later[R]],
     *,
     timeout: float | None = ...,
     limits: Limits = ...,
@@ -46,29 +44,11 @@ def serve_or_send(  # type: ignore[overload-overlap]  # a generator is an iterat
 def serve_or_send(
     address: str | PathLike[str],
     commands: Commands[C],
-    command: Command[C, Iterator[Any] | AsyncIterator[Any]],
+    command: Command[C, Pieces[Any]],
     *,
     timeout: float | None = ...,
     limits: Limits = ...,
 ) -> Either[C, None]: ...
-@overload
-def serve_or_send(
-    address: str | PathLike[str],
-    commands: Commands[C],
-    command: Command[C, Awaitable[R]],
-    *,
-    timeout: float | None = ...,
-    limits: Limits = ...,
-) -> Either[C, R]: ...
-@overload
-def serve_or_send(
-    address: str | PathLike[str],
-    commands: Commands[C],
-    command: Command[C, Future[R]],
-    *,
-    timeout: float | None = ...,
-    limits: Limits = ...,
-) -> Either[C, R]: ...
 @overload
 def serve_or_send(
     address: str | PathLike[str],

@@ -350,7 +350,7 @@ def test_long_waits_are_made_of_many(server, monkeypatch):
     """poll(2) takes only so many milliseconds; a wait without a limit goes on after them."""
     monkeypatch.setattr("ipcpoll.channel._LONGEST_WAIT", 0.005)
     waits = []
-    wait = Channel._wait
+    wait = Channel.wait
     monkeypatch.setattr(Channel, "_wait", lambda *given: (waits.append(1), wait(*given)))
     got = []
     with Client(server.address, timeout=None) as client:
@@ -574,7 +574,7 @@ def test_interrupted_notification_is_taken_back(server):
             signal.setitimer(signal.ITIMER_REAL, 0.05)
             with pytest.raises(KeyboardInterrupt):
                 client.notify(Echo(5), timeout=PATIENCE)
-            assert [frame.begun for frame in client._channel._out] == [True]
+            assert [frame.begun for frame in client._line.channel._out] == [True]
     finally:
         signal.setitimer(signal.ITIMER_REAL, 0)
         signal.signal(signal.SIGALRM, before)
@@ -629,8 +629,8 @@ def test_server_that_closes_and_has_not_read_the_call(directory):
             client.notify(Echo(1))
             listener.accept()[0].close()
             with pytest.raises(PeerGone, match="before the answer; the call may have run"):
-                client._channel.wait_for(1, time.monotonic() + PATIENCE)
-            assert client._channel.usable is False
+                client._line.channel.wait_for(1, time.monotonic() + PATIENCE)
+            assert client._line.channel.usable is False
 
 
 def test_server_that_stops_reading_and_does_not_close(directory):
@@ -647,10 +647,10 @@ def test_server_that_stops_reading_and_does_not_close(directory):
     with Client(path, timeout=PATIENCE) as client:
         assert client.call(Echo(1)) == 1
         assert ready.wait(PATIENCE)
-        first = client._channel
+        first = client._line.channel
         with pytest.raises(NotPolled):
             client.call(Echo(2), timeout=0.05)
-        assert client._channel is not first, "not a byte was sent, so it connected anew"
+        assert client._line.channel is not first, "not a byte was sent, so it connected anew"
     done.set()
     thread.join()
 

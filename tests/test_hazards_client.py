@@ -40,7 +40,7 @@ from ipcpoll import (
     Server,
     ShuttingDown,
     StaleSocket,
-    channel,
+    connecting,
     send,
 )
 from ipcpoll.peer import NOBODY, Credentials
@@ -106,9 +106,9 @@ def test_hazard_18_backlog_that_is_full_under_a_storm_of_signals(path, monkeypat
 
 def test_hazard_18_socket_that_only_seems_to_be_connected(path, monkeypatch):
     """Whoever has the credentials of nobody is not connected, whatever connect(2) said."""
-    real = channel.credentials
+    real = connecting.credentials
     said = [Credentials(0, NOBODY, NOBODY), Credentials(0, NOBODY, NOBODY)]
-    monkeypatch.setattr(channel, "credentials", lambda sock: said.pop() if said else real(sock))
+    monkeypatch.setattr(connecting, "credentials", lambda sock: said.pop() if said else real(sock))
     got: list[int] = []
     with Server(path, [Echo]) as server:
         client = threading.Thread(target=lambda: got.append(send(Echo(1), path)))
@@ -129,7 +129,7 @@ def test_server_that_has_bound_and_does_not_listen_yet(path, monkeypatch):
             listener.listen()
             sleep(seconds)
 
-        monkeypatch.setattr(channel.time, "sleep", listen_meanwhile)
+        monkeypatch.setattr(connecting.time, "sleep", listen_meanwhile)
         client = threading.Thread(target=lambda: got.append(send(Echo(5), path, timeout=PATIENCE)))
         client.start()
         connection, _ = listener.accept() if _listens(listener) else (None, None)
@@ -325,7 +325,7 @@ def test_call_behind_one_that_is_in_flight_is_not_said_to_be_unread(path):
             channel = None
             with pytest.raises((NotAnswered, NotPolled)):
                 next(answers)
-            channel = client._channel
+            channel = client._line.channel
             call_id = channel.new_id()
             channel._protocol.calls[call_id - 1] = CallState.IN_FLIGHT  # an earlier one
             channel.post(call_id, b"\x83\x18\x63\x64Echo\xa1\x65value\x01")
@@ -342,7 +342,7 @@ def test_connection_that_ends_behind_a_call_that_was_sent_whole(path):
         with Client(path, timeout=PATIENCE) as client:
             with pytest.raises(NotPolled):
                 client.call(Echo(0), timeout=0)
-            channel = client._channel
+            channel = client._line.channel
             first = channel.new_id()
             channel.post(first, b"\x83\x02\x64Echo\xa1\x65value\x01")
             channel.send()

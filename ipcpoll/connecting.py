@@ -1,0 +1,167 @@
+"""From a path to a connected socket: one attempt at a time, never waiting.
+
+What is promised:
+
+* An attempt never blocks. Whether the next one comes after a sleep or by a timer, and when the
+  time is over, is for whoever attempts.
+* Nothing is sent. Who is at the other end is known before anything can be.
+"""
+
+from __future__ import annotations
+
+import errno
+import math
+import os
+import socket
+import time
+from contextlib import ExitStack
+from typing import Final
+
+from . import reasons
+from .descriptors import unix_socket
+from .directory import MOST_PATH_BYTES, reach, why_not_private
+from .peer import NOBODY, Credentials, credentials
+
+_FIRST_RETRY: Final = 0.001
+_LONGEST_RETRY: Final = 0.050
+_REFUSALS: Final = 3  # a server that is just starting refuses for a moment, before it listens
+
+
+class WaitTime:
+    """A time limit in seconds and when it is over, on `time.monotonic`. None: no limit."""
+
+    __slots__ = ("deadline", "seconds")
+
+    def __init__(self, seconds: float | None) -> None:
+        if seconds is None:
+            self.seconds = self.deadline = math.inf
+            return
+        if not seconds >= 0:  # NaN is not
+            raise ValueError(f"a timeout must be at least 0, not {seconds}")
+        self.seconds = seconds
+        self.deadline = time.monotonic() + seconds
+
+
+class BackOff:
+    """Pauses between attempts where nothing tells when the next one may succeed.
+
+    From 1 ms to `longest`, each twice the last. With jitter, so that many clients do not come at
+    once.
+    """
+
+    __slots__ = ("_longest", "_pause")
+
+    def __init__(self, longest: float = _LONGEST_RETRY) -> None:
+        self._longest = longest
+        self._pause = _FIRST_RETRY
+
+    def next(self) -> float:
+        """Return how many seconds to wait before the next attempt."""
+        pause = self._pause * (0.5 + os.urandom(1)[0] / 512)
+        self._pause = min(2 * self._pause, self._longest)
+        return pause
+
+    def sleep(self, most: float) -> None:
+        """Wait before the next attempt, at most so many seconds; 0 or less: do not wait."""
+        time.sleep(min(self.next(), max(0.0, most)))
+
+
+class Dialer:
+    """Makes one connection to `path`. `private`: its directory must be this user's alone."""
+
+    __slots__ = ("_path", "_private", "_refusals", "_refused", "back_off")
+
+    def __init__(self, path: str, *, private: bool) -> None:
+        self._path = path
+        self._private = private
+        self._refusals = 0
+        self._refused = False  # by the last attempt
+        self.back_off = BackOff()
+
+    def attempt(self) -> tuple[socket.socket, Credentials] | None:
+        """Return a non-blocking socket, and who is at the other end; None: not yet, try again.
+
+        That is a process of this user, or it raises UntrustedPeer. Raises NotRunning, StaleSocket,
+        OSError as connect(2).
+        """
+        path = self._path
+        if self._private:
+            _check_private(path)
+        with ExitStack() as undo:
+            address = path
+            if len(os.fsencode(path)) > MOST_PATH_BYTES:
+                address = _short_way(path, undo)
+            made, result = _connected(path, address)
+        if made is not None:
+            return made
+        self._refused = result == errno.ECONNREFUSED
+        if result in (errno.ENOENT, errno.ENOTDIR):
+            raise reasons.nothing_there(path)
+        if result in (errno.EACCES, errno.EPERM):
+            raise reasons.not_allowed(path)
+        if self._refused:
+            self._refusals += 1
+            if self._refusals >= _REFUSALS:
+                raise reasons.nobody_listens(path)
+        elif result not in (errno.EAGAIN, errno.EINTR):
+            raise OSError(result, f"the program can't be reached: {os.strerror(result)}", path)
+        return None
+
+    def overdue(self, seconds: float) -> Exception:
+        """Return why there is no connection after so many seconds of attempts."""
+        if self._refused:
+            return reasons.nobody_listens(self._path)
+        return reasons.backlog_full(self._path, seconds)
+
+
+def connect(path: str, wait: WaitTime, *, private: bool) -> tuple[socket.socket, Credentials]:
+    """Return what `Dialer.attempt` does, and wait for it. Raises NotPolled when time is over."""
+    dialer = Dialer(path, private=private)
+    while (made := dialer.attempt()) is None:
+        now = time.monotonic()
+        if now >= wait.deadline:
+            raise dialer.overdue(wait.seconds)
+        dialer.back_off.sleep(wait.deadline - now)
+    return made
+
+
+def _connected(path: str, address: str) -> tuple[tuple[socket.socket, Credentials] | None, int]:
+    """Return a connection and 0, or None and what connect(2) said."""
+    with ExitStack() as undo:
+        sock = undo.enter_context(unix_socket())
+        # Non-blocking: over AF_UNIX a connection is made at once, and a full backlog is EAGAIN.
+        # A blocking connect(2) that a signal interrupts can seem to succeed.
+        result = sock.connect_ex(address)
+        if result:
+            return None, result
+        who = credentials(sock)
+        if who.uid == os.geteuid():
+            undo.pop_all()
+            return (sock, who), 0
+        if who.uid != NOBODY:
+            raise reasons.other_user(path, who)
+        return None, errno.EAGAIN  # it is not connected after all
+
+
+def _short_way(path: str, undo: ExitStack) -> str:
+    """Return a path to the same socket that fits into a socket's address."""
+    parent, name = os.path.split(path)
+    try:
+        directory = reach(parent)
+    except (FileNotFoundError, NotADirectoryError):
+        raise reasons.nothing_there(path) from None
+    except PermissionError:
+        raise reasons.not_allowed(path) from None
+    undo.callback(directory.close)
+    return directory.address_of(name)
+
+
+def _check_private(path: str) -> None:
+    """Raise UntrustedPeer where others could lead a name to another program of this user."""
+    parent = os.path.dirname(path)
+    try:
+        fault = why_not_private(os.lstat(parent))
+    except OSError:
+        return  # connecting says what is wrong
+    if fault is not None:
+        raise reasons.unsafe_directory(path, parent, fault)

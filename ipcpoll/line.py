@@ -1,0 +1,226 @@
+"""The way to the server: a connection that is made when it is needed, and anew when it was closed.
+
+What is promised: a request is sent at most once. What waits for a connection is sent in its order
+when there is one, and a connection that the server closed is made anew only for what it has not
+seen a byte of.
+
+Two kinds use a line: a method that blocks posts through `post`, which waits for a connection; a
+call that nobody waits for (`Pending`) is started, and `attempt` goes on with the connecting when
+`retry_at` has come.
+"""
+
+from __future__ import annotations
+
+import copy
+import time
+from abc import ABC, abstractmethod
+from collections.abc import Callable
+from typing import TYPE_CHECKING, TypeVar
+
+from . import codec, reasons
+from .channel import Channel
+from .connecting import BackOff, Dialer, WaitTime, connect
+from .errors import FrameTooLarge
+from .limits import Limits
+
+if TYPE_CHECKING:
+    import socket
+
+    from .peer import Credentials
+    from .protocol import Answer, Failure, Piece
+
+T = TypeVar("T")
+
+
+class Pending(ABC):
+    """A call that was begun and that no method waits for: a future's, or a stream's.
+
+    `body` is the payload of the call behind the id. `wait` says how long and until when its
+    answer is waited for; a `deadline` may be moved.
+    """
+
+    def __init__(self, line: Line, name: str, body: bytes, wait: WaitTime) -> None:
+        self.line = line
+        self.name = name
+        self.seconds = wait.seconds
+        self.deadline = wait.deadline
+        self.channel: Channel | None = None
+        """Where it is in flight; None: it waits for a connection, or is over."""
+        self.call_id = 0
+        self._body = body
+
+    @property
+    @abstractmethod
+    def has_come(self) -> bool:
+        """Whether there is something to hand over."""
+
+    @abstractmethod
+    def take(self, response: Answer | Failure | Piece) -> None:
+        """See `channel.Taker`."""
+
+    @abstractmethod
+    def lose(self, end: Callable[[], Exception]) -> None:
+        """See `channel.Taker`."""
+
+    @abstractmethod
+    def deliver(self) -> None:
+        """Hand over what has come, one thing; this calls functions of the program."""
+
+    def post(self, channel: Channel) -> None:
+        """Let it wait to be sent. Raises FrameTooLarge."""
+        self.call_id = call_id = channel.new_id()
+        channel.post(call_id, b"\x83" + codec.encode(call_id) + self._body)
+
+    def posted(self, channel: Channel) -> None:
+        """Note where it is in flight."""
+        self.channel = channel
+        channel.expect(self.call_id, self)
+
+    def overdue(self) -> Exception:
+        """Give it up because its time is over, and return what is known of it. Never waits."""
+        channel = self.channel
+        if channel is None:
+            return self.line.overdue(self)
+        return channel.overdue(self.call_id, self.name, self.seconds)
+
+    def give_up(self) -> None:
+        """Cancel it and forget it. Never waits."""
+        if self.channel is None:
+            self.line.withdraw(self)
+        elif self.call_id:
+            self.channel.give_up(self.call_id)
+
+
+class Line:
+    """A connection to the server at `path`, or the way to one."""
+
+    def __init__(self, path: str, limits: Limits, *, private: bool) -> None:
+        self.channel: Channel | None = None
+        """The connection that was made last."""
+        self.retry_at = 0.0
+        """When the next attempt to connect is due, while something waits for it."""
+        self.waiting: list[Pending] = []
+        """What waits for a connection."""
+        self._path = path
+        self._limits = limits
+        self._private = private
+        self._dialer: Dialer | None = None
+
+    # -----------------------------------------------------------------------------------------
+    # For methods that block
+
+    def post(self, post: Callable[[Channel], T], wait: WaitTime) -> tuple[Channel, T]:
+        """Post something on a connection that works; return that and what `post` returned."""
+        channel = self.channel
+        if channel is not None and channel.usable:
+            posted = post(channel)
+            channel.send()
+            if not channel.untouched:
+                return channel, posted
+        self.drop()
+        channel = self._connected(*connect(self._path, wait, private=self._private))
+        posted = post(channel)
+        channel.send()
+        return channel, posted
+
+    # -----------------------------------------------------------------------------------------
+    # For calls that nobody waits for. Nothing here blocks.
+
+    def start(self, pending: Pending) -> None:
+        """Send it, or let it wait for a connection. Raises FrameTooLarge."""
+        if not self.waiting:
+            channel = self.channel
+            if channel is not None and channel.usable:
+                pending.post(channel)
+                channel.send()
+                if not channel.untouched:
+                    pending.posted(channel)
+                    return
+            self.drop()
+        self.waiting.append(pending)
+        if len(self.waiting) == 1:
+            self._dialer = None
+            self.attempt()
+
+    def start_later(self, pending: Pending, pause: float) -> None:
+        """Let it wait for a connection that is tried for after so many seconds."""
+        self.drop()
+        pending.channel = None
+        self.waiting.append(pending)
+        self._dialer = None
+        self.retry_at = time.monotonic() + pause
+
+    def attempt(self) -> None:
+        """Try once to connect, and send what waits."""
+        if self._dialer is None:
+            self._dialer = Dialer(self._path, private=self._private)
+        try:
+            made = self._dialer.attempt()
+        except Exception as error:
+            reason = error.with_traceback(None)
+            self._dialer = None
+            waiting, self.waiting = self.waiting, []
+            for pending in waiting:
+                pending.lose(lambda: copy.copy(reason))  # raised twice, it would mix tracebacks
+            return
+        if made is not None:
+            self._connected(*made)
+        else:
+            self.retry_at = time.monotonic() + self._dialer.back_off.next()
+
+    def overdue(self, pending: Pending) -> Exception:
+        """Forget what waits for a connection, and return why there is none."""
+        self.withdraw(pending)
+        dialer = self._dialer or Dialer(self._path, private=self._private)
+        return dialer.overdue(pending.seconds)
+
+    def withdraw(self, pending: Pending) -> None:
+        """Forget what waits for a connection."""
+        if pending in self.waiting:
+            self.waiting.remove(pending)
+
+    # -----------------------------------------------------------------------------------------
+    # For both
+
+    def drop(self) -> None:
+        """Close the connection. Idempotent."""
+        channel, self.channel = self.channel, None
+        if channel is not None:
+            channel.close()
+
+    def end(self) -> None:
+        """Close the connection, and end what waits for one. Idempotent."""
+        self.drop()
+        waiting, self.waiting = self.waiting, []
+        for pending in waiting:
+            pending.lose(reasons.closed_here)
+
+    def _connected(self, sock: socket.socket, server: Credentials) -> Channel:
+        self._dialer = None
+        channel = self.channel = Channel(self._path, self._limits, sock, server)
+        if self.waiting:
+            waiting, self.waiting = self.waiting, []
+            self._send_all(channel, waiting)
+        return channel
+
+    def _send_all(self, channel: Channel, waiting: list[Pending]) -> None:
+        posted: list[Pending] = []
+        for pending in waiting:
+            try:
+                pending.post(channel)
+            except FrameTooLarge as error:
+                reason = error.with_traceback(None)
+                pending.lose(lambda reason=reason: reason)  # type: ignore[misc]
+            else:
+                posted.append(pending)
+        channel.send()
+        for pending in posted:
+            pending.posted(channel)
+
+
+_LONGEST_PAUSE = 1.0
+
+
+def patient_back_off() -> BackOff:
+    """Return the pauses for a server that may be away for hours."""
+    return BackOff(_LONGEST_PAUSE)

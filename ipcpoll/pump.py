@@ -1,0 +1,326 @@
+"""What moves the calls of a client that nobody waits for: futures and streams. No thread.
+
+They move inside `Client.poll`, and each inside its own ``result()`` or ``next()``, and nowhere
+else: so a function of the program is called where the program expects it. `call`, `map`, `notify`
+and `submit` only take in what comes, and leave it for the next poll.
+
+What one `poll` does:
+
+1. It takes in what is ready: bytes, room, moments that have come. Then it tries to connect where
+   that is due, and ends the calls whose time is over. What has come in time counts.
+2. It gives turns until nothing is left or the time is over: one thing that has come is handed
+   over, or one frame is taken of one connection, and each connection has its turn.
+3. It says what to watch for: bytes (but not where a stream has 64 pieces unread), room where
+   something waits to be sent, the next moment; and that work is left, where it is.
+"""
+
+from __future__ import annotations
+
+import heapq
+import itertools
+import math
+import threading
+import time
+from collections import deque
+
+from .channel import MOST_LATE, TimedOut
+from .door import Door
+from .limits import Limits
+from .line import Line, Pending
+from .polled import Polled
+from .poller import HANGUP, READ, WRITE
+
+_FEW = 64  # moments that are not worth sorting out
+
+
+class Pump:
+    """The calls in flight that no method waits for, and the lines that they use."""
+
+    def __init__(self, door: Door, limits: Limits, main: Line) -> None:
+        self.door = door
+        self.ready: dict[Pending, None] = {}
+        """What has come and waits to be handed over."""
+        self.thread = threading.get_ident()
+        """The client's thread."""
+        self._poll_seconds = limits.poll_seconds
+        self._lines: dict[Line, None] = {main: None}
+        self._full: set[Line] = set()  # not to be read now
+        self._row: dict[Line, None] = {}  # lines with frames to take
+        self._given_up: deque[Pending] = deque()  # by other threads
+        self._polled: Polled | None = None
+        # When which call is over. What is over earlier, or later by now, is sorted out as it comes
+        # to the top.
+        self._moments: list[tuple[float, int, Pending]] = []
+        self._order = itertools.count()
+        self._most_moments = _FEW
+
+    # -----------------------------------------------------------------------------------------
+    # For the client
+
+    def fileno(self) -> int:
+        """Return the descriptor to watch, which is made when it is asked for first."""
+        return self._in_loop().fileno()
+
+    @property
+    def pending(self) -> bool:
+        """Whether work was left that is known of."""
+        return bool(self.ready or self._row or self._given_up)
+
+    def next_deadline(self) -> float | None:
+        """Return the next moment at which there is something to do; None: there is none."""
+        call = self._next_call()
+        moment = math.inf if call is None else call.deadline
+        for line in self._lines:
+            if line.waiting:
+                moment = min(moment, line.retry_at)
+        return None if moment == math.inf else moment
+
+    def start(self, pending: Pending) -> None:
+        """Send a call, or let it wait for a connection. Raises FrameTooLarge. Door open."""
+        line = pending.line
+        self.thread = threading.get_ident()
+        self._lines[line] = None
+        line.start(pending)
+        self.remind(pending)
+        if self._polled is not None:
+            self.settle()
+
+    def remind(self, pending: Pending) -> None:
+        """Look after a call's deadline from now on."""
+        if pending.deadline == math.inf:
+            return
+        heapq.heappush(self._moments, (pending.deadline, next(self._order), pending))
+        if len(self._moments) > self._most_moments:  # of calls that are over, for the most part
+            calls = {call: order for _, order, call in self._moments if call.deadline != math.inf}
+            self._moments = [(call.deadline, order, call) for call, order in calls.items()]
+            heapq.heapify(self._moments)
+            self._most_moments = 2 * len(self._moments) + _FEW
+
+    def poll(self, max_seconds: float | None) -> int:
+        """Take in what is ready, and hand over what has come; return the turns. Never waits."""
+        least = self._poll_seconds
+        seconds = least if max_seconds is None else max_seconds
+        if not seconds >= 0:  # NaN is not
+            raise ValueError(f"max_seconds must be at least 0, not {seconds}")
+        began = time.monotonic()
+        turns = 0
+        with self.door:
+            self.thread = threading.get_ident()
+            polled = self._in_loop()
+        try:
+            with self.door:
+                self._take_in(polled)
+            while self.ready or self._row:
+                if self.ready:
+                    turns += 1
+                    self._deliver()
+                else:
+                    with self.door:
+                        self._take_frame()
+                # A frame that is nobody's any more is no turn, and looking for one ends too.
+                if time.monotonic() - began >= (seconds if turns else max(seconds, least)):
+                    break
+        finally:
+            if not self.door.is_shut:
+                with self.door:
+                    self.settle()
+        return turns
+
+    def settle(self) -> None:
+        """Let the descriptor say what there is to do. Door open."""
+        polled = self._polled
+        if polled is None:
+            return
+        for line in list(self._lines):
+            channel = line.channel
+            if channel is None:
+                continue
+            if not channel.usable:
+                line.drop()
+                continue
+            mask = 0 if line in self._full else READ
+            polled.watch(line, channel, mask | (WRITE if channel.wants_room else 0))
+        polled.arm(self.next_deadline())
+        if self.pending:
+            polled.wakeup.signal()
+        else:
+            polled.wakeup.silence()
+
+    def close(self) -> None:
+        """Close every connection, and hand over that they are closed."""
+        for line in list(self._lines):
+            line.end()
+        if self._polled is not None:
+            self._polled.close()
+        self._row.clear()
+        self._moments.clear()
+        self._lines.clear()
+        while self.ready:
+            self._deliver()
+
+    def abandon(self) -> None:
+        """Close the descriptors in a forked child, and touch nothing that the parent shares."""
+        if self._polled is not None:
+            self._polled.close()
+        for line in self._lines:
+            line.drop()
+
+    # -----------------------------------------------------------------------------------------
+    # For futures and streams
+
+    @property
+    def is_mine(self) -> bool:
+        """Whether this is the client's thread."""
+        return self.thread == threading.get_ident()
+
+    def wait(self, pending: Pending, until: float) -> None:
+        """Wait until something has come for this call, or its time is over, or until a moment.
+
+        What comes for others waits for the next poll.
+        """
+        with self.door:
+            try:
+                self._wait(pending, until)
+            finally:
+                self.settle()
+
+    def give_up(self, pending: Pending) -> None:
+        """Cancel a call. Any thread may ask for that; another thread's wish waits for a poll."""
+        if not self.is_mine:
+            self._given_up.append(pending)
+            if self._polled is not None:
+                self._polled.wakeup.wake()
+        elif not self.door.is_shut:
+            with self.door:
+                self._give_up(pending)
+                self.settle()
+
+    def arrange(self) -> None:
+        """Let the descriptor say what there is to do, after a change from outside of a poll."""
+        if self._polled is not None and not self.door.is_shut:
+            with self.door:
+                self.settle()
+
+    def release(self, line: Line) -> None:
+        """Forget a line, whose call is over."""
+        line.end()
+        self._lines.pop(line, None)
+        self._row.pop(line, None)
+        self._full.discard(line)
+
+    def fill(self, line: Line, *, full: bool) -> None:
+        """Stop reading a line, or go on."""
+        if full:
+            self._full.add(line)
+        elif line in self._full:
+            self._full.discard(line)
+            self._row[line] = None
+            self.arrange()
+
+    # -----------------------------------------------------------------------------------------
+    # Inside
+
+    def _in_loop(self) -> Polled:
+        if self._polled is None:
+            self._polled = Polled()
+            self.settle()
+        return self._polled
+
+    def _take_in(self, polled: Polled) -> None:
+        for line, mask in polled.ready():
+            channel = line.channel
+            if channel is None:
+                continue
+            if mask & WRITE:
+                channel.send()
+            if mask & (READ | HANGUP) and line not in self._full:
+                channel.receive()
+                self._row[line] = None
+        while self._given_up:
+            self._give_up(self._given_up.popleft())
+        now = time.monotonic()
+        for line in list(self._lines):
+            if line.waiting and line.retry_at <= now:
+                line.attempt()
+        late = 0
+        while (call := self._next_call()) is not None and call.deadline <= now:
+            channel = call.channel
+            more = channel is not None and late < MOST_LATE and channel.receive()
+            while channel is not None and channel.take():
+                pass  # what has come in time counts
+            late += 1
+            if not more:
+                self._expire(call)
+
+    def _next_call(self) -> Pending | None:
+        """Return the call whose time is over first."""
+        moments = self._moments
+        while moments:
+            when, order, pending = moments[0]
+            if pending.deadline == when:
+                return pending
+            if pending.deadline == math.inf:
+                heapq.heappop(moments)
+            else:
+                heapq.heapreplace(moments, (pending.deadline, order, pending))
+        return None
+
+    def _deliver(self) -> None:
+        pending = next(iter(self.ready))
+        del self.ready[pending]
+        try:
+            pending.deliver()
+        except BaseException:  # a function of the program's, or Ctrl-C
+            if pending.has_come:
+                self.ready[pending] = None
+            raise
+
+    def _take_frame(self) -> None:
+        """Give a line its turn: take one frame."""
+        line = next(iter(self._row))
+        del self._row[line]
+        channel = line.channel
+        if channel is None or line in self._full:
+            return
+        if channel.take() or (channel.more and channel.receive()):
+            self._row[line] = None  # at the end
+
+    def _wait(self, pending: Pending, until: float) -> None:
+        late = 0
+        while not pending.has_come:
+            now = time.monotonic()
+            channel = pending.channel
+            end = min(pending.deadline, until)
+            if channel is None:
+                if now >= end:
+                    break
+                line = pending.line
+                if now < line.retry_at:
+                    time.sleep(min(line.retry_at, end) - now)
+                else:
+                    line.attempt()
+                continue
+            if channel.take():
+                continue
+            if now >= end:
+                late += 1
+                if late > MOST_LATE:
+                    break
+            try:
+                channel.wait(end)
+            except TimedOut:
+                break
+        if not pending.has_come and time.monotonic() >= pending.deadline:
+            self._expire(pending)
+
+    def _expire(self, pending: Pending) -> None:
+        if pending.has_come:
+            pending.deadline = math.inf
+            return
+        error = pending.overdue()
+        pending.lose(lambda: error)
+
+    def _give_up(self, pending: Pending) -> None:
+        pending.deadline = math.inf
+        self.ready.pop(pending, None)
+        pending.give_up()
