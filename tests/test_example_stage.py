@@ -86,7 +86,7 @@ def window(theatre: Theatre) -> Iterator[subprocess.Popen[str]]:
 
 def test_check(theatre: Theatre) -> None:
     code, out, _ = theatre.run(theatre.script, "--check")
-    assert (code, out) == (0, "the scene is on the stage\n")
+    assert (code, out) == (0, "all is well\n")
 
 
 def test_help(theatre: Theatre) -> None:
