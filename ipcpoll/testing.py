@@ -722,13 +722,14 @@ class AdapterConformance:
         numbers = set()
         for _ in range(100):
             server, ctx = self.make_server()
-            self.attach(server, ctx)
+            attachment = self.attach(server, ctx)
             numbers.add(server.fileno())
             with Client(server.address, timeout=PATIENCE) as client:
                 ctx.do = self.stop_loop
                 client.notify(Do())
                 self.run_loop()
             server.close()
+            assert not attachment.attached
         assert len(numbers) < 50, "the numbers are used again"
 
     def test_descriptor_above_1023(self) -> None:
