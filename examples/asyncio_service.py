@@ -170,6 +170,8 @@ def main() -> int:
     usage = "serve | submit PATH... | status | pause | resume | stop"
     parser.add_argument("words", nargs="*", metavar="WORD", help=usage)
     arguments = parser.parse_intermixed_args()
+    if arguments.workers < 1:
+        parser.error("--workers: nothing would be done by fewer than 1")
     address: str = arguments.address
     try:
         match arguments.words:

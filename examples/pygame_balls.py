@@ -11,6 +11,7 @@ within a fraction of a millisecond, and frames come when they would have come an
 """
 
 import argparse
+import importlib
 import os
 import random
 import subprocess
@@ -18,6 +19,9 @@ import sys
 import tempfile
 import time
 from dataclasses import dataclass, field
+from typing import Annotated, get_type_hints
+
+from msgspec import Meta
 
 import ipcpoll
 from ipcpoll.adapters import frame_loop
@@ -68,7 +72,7 @@ class World:
 class Gravity:
     """Change the gravity; answer what it was."""
 
-    pixels: float
+    pixels: Annotated[float, Meta(ge=-100_000, le=100_000)]  # no nan: the balls would be gone
 
     def process(self, ctx: World) -> float:
         before, ctx.gravity = ctx.gravity, self.pixels
@@ -141,10 +145,13 @@ def play(address: str) -> None:
 
 def check() -> None:
     """Drive a game as a shell would, and flood it; each answer and the frame rate looked at."""
+    os.environ["PYGAME_HIDE_SUPPORT_PROMPT"] = "1"
+    importlib.import_module("pygame")  # if it is missing, that is said here, not by the game
+
     with tempfile.TemporaryDirectory(prefix="ipcpoll-") as directory:
         address = f"{directory}/balls.sock"
         program = [sys.executable, __file__, "--address", address]
-        quiet = {"SDL_VIDEODRIVER": "dummy", "PYGAME_HIDE_SUPPORT_PROMPT": "1", **os.environ}
+        quiet = {"SDL_VIDEODRIVER": "dummy", **os.environ}
 
         def run(*words: str) -> str:
             return subprocess.run([*program, *words], stdout=-1, text=True, check=True).stdout
@@ -179,7 +186,7 @@ def main() -> int:
     for cls in (Gravity, Balls, Pause, Frames, Quit):
         verb = verbs.add_parser(cls.__name__.lower(), help=cls.__doc__, description=cls.__doc__)
         verb.set_defaults(command=cls)
-        for name, kind in cls.__annotations__.items():
+        for name, kind in get_type_hints(cls).items():
             verb.add_argument("words", nargs=1, type=kind, metavar=name)
     arguments = parser.parse_args()
     try:
@@ -192,6 +199,9 @@ def main() -> int:
             play(arguments.address)
     except KeyboardInterrupt:
         return 130
+    except ModuleNotFoundError as error:
+        print(f"pygame_balls.py: {error}; pip install pygame-ce would help", file=sys.stderr)
+        return 1
     except (ipcpoll.IpcError, OSError) as error:
         print(f"pygame_balls.py: {error}", file=sys.stderr)
         return 1
