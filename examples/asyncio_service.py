@@ -99,6 +99,8 @@ class Stop:
 
 async def serve(address: str, workers: int) -> None:
     """Work until `Stop` or a signal comes."""
+    if workers < 1:
+        raise ValueError("--workers: nothing would be done by fewer than 1")
     service = Service()
     service.going.set()
     for number in (signal.SIGINT, signal.SIGTERM):

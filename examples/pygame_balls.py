@@ -14,8 +14,10 @@ import os
 import random
 import time
 from dataclasses import dataclass, field
+from typing import Annotated
 
 import shell
+from msgspec import Meta
 
 import ipcpoll
 from ipcpoll.adapters import frame_loop
@@ -57,7 +59,7 @@ class World:
 class Gravity:
     """Change the gravity; answer what it was."""
 
-    pixels: float
+    pixels: Annotated[float, Meta(ge=-100_000, le=100_000)]  # no nan: the balls would be gone
 
     def process(self, ctx: World) -> float:
         before, ctx.gravity = ctx.gravity, self.pixels
@@ -104,7 +106,8 @@ class Quit:
 
 
 def play(address: str) -> None:
-    import pygame  # noqa: PLC0415 (clients need none)
+    with shell.needs("pip install pygame-ce"):
+        import pygame  # noqa: PLC0415 (clients need none)
 
     world = World()
     with ipcpoll.Server(address, Gravity | Balls | Pause | Frames | Quit) as server:

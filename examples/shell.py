@@ -13,8 +13,8 @@ import signal
 import subprocess
 import sys
 import tempfile
-from collections.abc import Callable
-from contextlib import ExitStack
+from collections.abc import Callable, Generator
+from contextlib import ExitStack, contextmanager
 from typing import Any, NoReturn, get_args, get_origin, get_type_hints
 
 import ipcpoll
@@ -101,6 +101,15 @@ def succeed(check: Callable[[], None], **_: object) -> None:
     print("all is well")
 
 
+@contextmanager
+def needs(install: str) -> Generator[None]:
+    """Say in one sentence what is missing, when an import inside fails, and what would help."""
+    try:
+        yield
+    except ModuleNotFoundError as error:
+        sys.exit(f"{os.path.basename(sys.argv[0])}: {error}; {install} would help")
+
+
 class Processes(ExitStack):
     """Processes of a script, at an address in a new directory. What was started is killed."""
 
@@ -125,6 +134,9 @@ class Processes(ExitStack):
 
 
 def next_line(process: "subprocess.Popen[str]") -> str:
-    """Wait for the next line that a process prints."""
+    """Wait for the next line that a process prints. If it failed instead, it has said why."""
     assert process.stdout is not None
-    return process.stdout.readline()
+    line = process.stdout.readline()
+    if not line and process.wait():
+        sys.exit(1)
+    return line

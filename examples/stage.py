@@ -22,7 +22,7 @@ WIDTH, HEIGHT = 640, 400
 MOST_SHAPES = 1000
 
 # What else is sent is refused before a command runs.
-Colour = Annotated[str, Meta(pattern=r"^#[0-9a-f]{6}\Z")]
+Colour = Annotated[str, Meta(pattern=r"^#[0-9a-fA-F]{6}\Z")]
 Text = Annotated[str, Meta(max_length=60)]
 X = Annotated[int, Meta(ge=0, le=WIDTH)]
 Y = Annotated[int, Meta(ge=0, le=HEIGHT)]

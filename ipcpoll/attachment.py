@@ -21,7 +21,7 @@ import os
 import select
 import sys
 from abc import ABC, abstractmethod
-from typing import Any
+from typing import Any, Self
 
 from .errors import UsageError
 from .pollable import Pollable
@@ -95,7 +95,7 @@ class Attachment(ABC):
         self.pause()
         self._forget()
 
-    def __enter__(self) -> Attachment:
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_: object) -> None:

@@ -133,3 +133,17 @@ def test_alone(directory: str, words: list[str], code: int, found: str) -> None:
     )
     assert done.returncode == code, done.stderr
     assert found in " ".join((done.stdout + done.stderr).split())
+
+
+def test_service_without_workers_is_refused(directory: str) -> None:
+    """It would take jobs, and never do one."""
+    done = subprocess.run(
+        command(f"{directory}/socket", "serve", "--workers", "0"),
+        env=environment(),
+        capture_output=True,
+        text=True,
+        timeout=PATIENCE,
+        check=False,
+    )
+    assert done.returncode == 1
+    assert "--workers: nothing would be done by fewer than 1" in done.stderr

@@ -12,6 +12,7 @@ import sys
 from contextlib import ExitStack
 from pathlib import Path
 
+import msgspec
 import pytest
 from harness import ROOT, wait_until
 from loops import need, screen
@@ -165,6 +166,18 @@ def broken(directory: Path, *changes: tuple[str, str, str]) -> Path:
     return folder
 
 
+@pytest.mark.parametrize("pixels", ["nan", "inf", "-inf"])
+def test_gravity_is_a_number(pixels: str) -> None:
+    """What is none would put the balls nowhere, for good."""
+    sys.path.insert(0, str(ROOT / "examples"))
+    try:
+        from pygame_balls import Gravity
+    finally:
+        sys.path.pop(0)
+    with pytest.raises(msgspec.ValidationError, match=r"pixels"):
+        msgspec.convert({"pixels": float(pixels)}, Gravity)
+
+
 def test_balls_in_a_window() -> None:
     """The same with a real window, on an X server without a screen."""
     need(*NEEDS["pygame_balls"])
@@ -188,6 +201,17 @@ def test_nobody_there(name: str, words: list[str], behind: bool, directory: str)
     code, out, err = run(name, *(words + address if behind else address + words))
     assert (code, out) == (1, "")
     assert err == f"{name}.py: the program does not run: there is no socket at {directory}/s\n"
+
+
+def test_balls_say_what_is_missing(directory: str) -> None:
+    """pygame is the only example's loop that clients need not have."""
+    Path(directory, "pygame.py").write_text("raise ModuleNotFoundError('No module named pygame')")
+    for words in ([], ["--check"]):
+        code, _, err = run(
+            "pygame_balls", "--address", f"{directory}/s", *words, PYTHONPATH=f"{directory}:{ROOT}"
+        )
+        sentence = "No module named pygame; pip install pygame-ce would help"
+        assert (code, err) == (1, f"pygame_balls.py: {sentence}\n")
 
 
 def test_tail_refuses(directory: str) -> None:
