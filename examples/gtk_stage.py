@@ -7,17 +7,20 @@ from typing import Any
 
 # PyGObject makes its modules at run time, and type checkers see none of them.
 # pyright: reportMissingImports=false, reportMissingTypeStubs=false, reportAttributeAccessIssue=false
-import gi
 import shell
 import stage
 import village
 
 import ipcpoll
-from ipcpoll.adapters import glib_loop
 
-gi.require_version("Gtk", "4.0")
-gi.require_version("Gdk", "4.0")
-from gi.repository import Gdk, GLib, Gtk  # noqa: E402  # the version comes first
+with shell.needs("apt-get install python3-gi python3-gi-cairo gir1.2-gtk-4.0"):
+    import gi
+
+    gi.require_version("Gtk", "4.0")
+    gi.require_version("Gdk", "4.0")
+    from gi.repository import Gdk, GLib, Gtk
+
+    from ipcpoll.adapters import glib_loop
 
 
 class Window:

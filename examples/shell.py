@@ -106,7 +106,7 @@ def needs(install: str) -> Generator[None]:
     """Say in one sentence what is missing, when an import inside fails, and what would help."""
     try:
         yield
-    except ModuleNotFoundError as error:
+    except (ImportError, ValueError) as error:  # the second: PyGObject finds no GTK
         sys.exit(f"{os.path.basename(sys.argv[0])}: {error}; {install} would help")
 
 

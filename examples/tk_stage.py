@@ -1,6 +1,5 @@
 """The stage of stage.py in a window of Tk: other processes change it, and it stays fluid."""
 
-import tkinter
 from collections.abc import Generator
 from contextlib import contextmanager
 
@@ -9,7 +8,11 @@ import stage
 import village
 
 import ipcpoll
-from ipcpoll.adapters import tk_loop
+
+with shell.needs("apt-get install python3-tk"):
+    import tkinter
+
+    from ipcpoll.adapters import tk_loop
 
 FRAME_MILLISECONDS = 16
 

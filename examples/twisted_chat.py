@@ -14,12 +14,15 @@ from dataclasses import dataclass, field
 from typing import Any, TextIO
 
 import shell
-from twisted.internet import protocol
-from twisted.internet.error import CannotListenError
-from twisted.protocols.basic import LineOnlyReceiver
 
 import ipcpoll
-from ipcpoll.adapters import twisted_loop
+
+with shell.needs("pip install twisted"):
+    from twisted.internet import protocol
+    from twisted.internet.error import CannotListenError
+    from twisted.protocols.basic import LineOnlyReceiver
+
+    from ipcpoll.adapters import twisted_loop
 
 
 class Guest(LineOnlyReceiver):

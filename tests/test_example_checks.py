@@ -24,6 +24,7 @@ NEEDS = {
     "stage": ("_tkinter", "apt-get install python3-tk"),
 }
 PROGRAMS = ["asyncio_service", "open_once", "pygame_balls", "select_tail", "stage", "twisted_chat"]
+GTK4 = "apt-get install python3-gi python3-gi-cairo gir1.2-gtk-4.0"
 PATIENCE = 60
 
 
@@ -203,15 +204,25 @@ def test_nobody_there(name: str, words: list[str], behind: bool, directory: str)
     assert err == f"{name}.py: the program does not run: there is no socket at {directory}/s\n"
 
 
-def test_balls_say_what_is_missing(directory: str) -> None:
-    """pygame is the only example's loop that clients need not have."""
-    Path(directory, "pygame.py").write_text("raise ModuleNotFoundError('No module named pygame')")
-    for words in ([], ["--check"]):
-        code, _, err = run(
-            "pygame_balls", "--address", f"{directory}/s", *words, PYTHONPATH=f"{directory}:{ROOT}"
-        )
-        sentence = "No module named pygame; pip install pygame-ce would help"
-        assert (code, err) == (1, f"pygame_balls.py: {sentence}\n")
+@pytest.mark.parametrize(
+    ("name", "words", "module", "install"),
+    [
+        ("pygame_balls", [], "pygame", "pip install pygame-ce"),
+        ("pygame_balls", ["--check"], "pygame", "pip install pygame-ce"),
+        ("twisted_chat", ["serve"], "twisted", "pip install twisted"),
+        ("gtk_stage", [], "gi", GTK4),
+        ("tk_stage", [], "tkinter", "apt-get install python3-tk"),
+    ],
+)
+def test_missing_library_is_named(
+    name: str, words: list[str], module: str, install: str, directory: str
+) -> None:
+    """In one sentence, also when it is another process that misses it."""
+    text = f"No module named {module}"
+    Path(directory, f"{module}.py").write_text(f"raise ModuleNotFoundError({text!r})")
+    address = ["--address", f"{directory}/s"]
+    code, _, err = run(name, *address, *words, PYTHONPATH=f"{directory}:{ROOT}")
+    assert (code, err) == (1, f"{name}.py: {text}; {install} would help\n")
 
 
 def test_tail_refuses(directory: str) -> None:
