@@ -33,12 +33,13 @@ def spend(
 ) -> int:
     """Poll and wait for clients until the moment `until`; return how many turns were taken.
 
-    `until` is on the clock of `time.monotonic`, in seconds. A moment that has passed is one poll
-    without waiting: nobody starves because frames are late. `max_seconds` bounds one poll, and
-    what is left of the frame does too; a command in progress is not interrupted. None: as
-    ``Server.poll``. Blocks no longer than until then, and a command's time. Returns at once when
-    the pollable is closed in a command. Raises what ``poll`` raises, and ValueError, before the
-    first poll, when `until` is no moment: infinite, or not a number.
+    `until` is on the clock of `time.monotonic`, in seconds; `time.time` is the wrong clock, by
+    which the frame would last for decades. A moment that has passed is one poll without waiting:
+    nobody starves because frames are late. `max_seconds` bounds one poll, and what is left of the
+    frame does too; a command in progress is not interrupted. None: as ``Server.poll``. Blocks no
+    longer than until then, and a command's time. Returns at once when the pollable is closed in a
+    command. Raises what ``poll`` raises, and ValueError, before the first poll, when `until` is no
+    moment: infinite, or not a number.
     """
     if not until < math.inf:
         raise ValueError(f"a frame has no end at {until}; until is a moment of time.monotonic()")
