@@ -25,7 +25,6 @@ from zope.interface import classImplements  # type: ignore[import-untyped]  # it
 
 from ipcpoll import Attachment, Pollable
 
-_MOST_FOR_SELECT = 1024  # select(2) takes no descriptor from here on
 _log = Logger()
 
 
@@ -67,7 +66,7 @@ class TwistedAttachment(Attachment):
         try:
             self._serve()
         except BaseException as error:  # Twisted too logs every exception, and goes on
-            self._tell(error)
+            self._report(error)
 
     def connectionLost(self, reason: Failure) -> None:
         """Detach: the reactor has let go of it, because it stops."""
@@ -82,7 +81,7 @@ class TwistedAttachment(Attachment):
     def _watch(self) -> None:
         self._watched = self._fd
         if self._needs_low_descriptor:
-            self._watched = self._low_descriptor(_MOST_FOR_SELECT)
+            self._watched = self._low_descriptor()
         self._reactor.addReader(self)
 
     def _unwatch(self) -> None:
@@ -92,10 +91,7 @@ class TwistedAttachment(Attachment):
             pass  # epoll(7) has forgotten the descriptor, which was closed first
         self._close_low_descriptor()
 
-    def _report(self, error: Exception) -> None:
-        self._tell(error)
-
-    def _tell(self, error: BaseException) -> None:
+    def _report(self, error: BaseException) -> None:
         failure = Failure(error)  # type: ignore[no-untyped-call]  # Twisted's types end here
         _log.failure("Exception in poll of {what!r}", failure, what=self._pollable)
 

@@ -22,11 +22,14 @@ import select
 import sys
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Coroutine
-from typing import Any
+from typing import Any, Final, Self
 
 from .errors import UsageError
 from .pollable import Pollable
 from .work import Event
+
+SELECT_LIMIT: Final = 1024
+"""From here on select(2) takes no descriptor; and Tcl, when it is given one, ends the process."""
 
 
 class Attachment(ABC):
@@ -98,7 +101,7 @@ class Attachment(ABC):
         self.pause()
         self._forget()
 
-    def __enter__(self) -> Attachment:
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -170,20 +173,20 @@ class Attachment(ABC):
         server: Any = self._pollable
         server.spawn, server.make_event = spawn, make_event
 
-    def _low_descriptor(self, limit: int) -> int:
-        """Return the descriptor below `limit`, or a copy of it; raise OSError if there is none.
+    def _low_descriptor(self) -> int:
+        """Return the descriptor when it is below 1,024, or a copy that is.
 
-        For loops around select(2), which take none above 1,023. `_unwatch` gives it back with
-        `_close_low_descriptor`.
+        For loops around select(2). `_unwatch` gives it back with `_close_low_descriptor`. Raises
+        OSError when there is no such descriptor.
         """
-        if self._fd < limit:
+        if self._fd < SELECT_LIMIT:
             return self._fd
         copy = fcntl.fcntl(self._fd, fcntl.F_DUPFD_CLOEXEC, 3)
-        if copy >= limit:
+        if copy >= SELECT_LIMIT:
             os.close(copy)
             raise OSError(
                 errno.EMFILE,
-                f"this loop takes no descriptor from {limit} on, and no lower one is free",
+                f"this loop takes no descriptor from {SELECT_LIMIT} on, and no lower one is free",
             )
         self._copy = copy
         return copy

@@ -28,6 +28,7 @@ import socket
 import tempfile
 import threading
 import time
+import weakref
 from abc import abstractmethod
 from collections.abc import Callable
 from contextlib import ExitStack
@@ -684,30 +685,34 @@ class AdapterConformance(LateAnswers):
 
     def test_every_reference_forgotten(self) -> None:
         """The pollable keeps its attachment, and the loop both."""
-        server, ctx = self.make_server()
-        self.attach(server, ctx)
-        address = server.address
-        del server
+        fake = FakePollable()
+        forgotten = weakref.ref(fake)
+        self.attach(fake, None)
+        fake.ready()
+        del fake
         gc.collect()
-
-        def ask() -> None:
-            with Client(address, timeout=PATIENCE) as client:
-                assert client.call(Echo(3)) == 3
-
-        self.run(ask)
+        found = forgotten()
+        assert found is not None, "nobody holds it"
+        del found
+        self.run(seconds=0.05)
+        found = forgotten()
+        assert found is not None
+        assert len(found.polls) == 1
+        found.close()
 
     def test_new_servers_on_the_same_descriptor_number(self) -> None:
         """100 times: closed without a word to the attachment, and the next one is served."""
         numbers = set()
         for _ in range(100):
             server, ctx = self.make_server()
-            self.attach(server, ctx)
+            attachment = self.attach(server, ctx)
             numbers.add(server.fileno())
             with Client(server.address, timeout=PATIENCE) as client:
                 ctx.do = self.stop_loop
                 client.notify(Do())
                 self.run_loop()
             server.close()
+            assert not attachment.attached
         assert len(numbers) < 50, "the numbers are used again"
 
     def test_descriptor_above_1023(self) -> None:

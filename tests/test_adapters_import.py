@@ -35,6 +35,7 @@ COMMON = {
     "errno",
     "fcntl",
     "functools",
+    "math",
     "os",
     "sys",
     "time",
