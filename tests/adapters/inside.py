@@ -12,6 +12,7 @@ import select
 import signal
 import sys
 import tempfile
+import weakref
 from contextlib import ExitStack
 from functools import partial
 
@@ -117,6 +118,19 @@ class Inside(AdapterConformance):
         self.run(ask)
         assert attachment.attached
         assert server.attachments == {attachment}
+
+    def test_library_keeps_no_reference(self):
+        """After a detach it holds neither the attachment nor the pollable."""
+        fake = FakePollable()
+        attachment = self.attach(fake, None)
+        self.run(seconds=0.02)
+        attachment.detach()
+        fake.close()
+        references = [weakref.ref(fake), weakref.ref(attachment)]
+        del fake, attachment
+        self.run(seconds=0.02)
+        gc.collect()
+        assert [reference() for reference in references] == [None, None]
 
 
 def watched(fd):
