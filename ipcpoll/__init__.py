@@ -2,7 +2,7 @@
 
 from .address import runtime_path
 from .answers import Subscription, Turn
-from .attachment import Attachment
+from .attachment import Attachment, TaskAttachment
 from .awaited import AsyncStream, AwaitingClient
 from .client import Client, send
 from .command import Command
@@ -60,6 +60,7 @@ __all__ = [
     "StaleSocket",
     "Stream",
     "Subscription",
+    "TaskAttachment",
     "Topic",
     "Turn",
     "UnknownCommand",
