@@ -7,8 +7,8 @@
             asyncio_loop.attach(server, service)
             await service.run()
 
-A command's `process` is an ordinary function on the loop's thread. It may start tasks and set
-futures and events; it can't await.
+A command's `process` runs on the loop's thread. It may be a coroutine function or an asynchronous
+generator: it runs as a task then, and its client's cancel or going away cancels the task.
 """
 
 from __future__ import annotations
@@ -32,6 +32,7 @@ class AsyncioAttachment(Attachment):
     ) -> None:
         self._loop = loop
         super().__init__(pollable, ctx, max_seconds)
+        self._run_coroutines(loop.create_task, asyncio.Event)
 
     def _watch(self) -> None:
         # Whoever closed a descriptor without remove_reader has left its number in the loop's

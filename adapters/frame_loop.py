@@ -15,6 +15,7 @@ clock, for most of the frame.
 
 from __future__ import annotations
 
+import math
 import select
 import time
 from typing import Any
@@ -32,12 +33,16 @@ def spend(
 ) -> int:
     """Poll and wait for clients until the moment `until`; return how many turns were taken.
 
-    `until` is on the clock of `time.monotonic`, in seconds. A moment that has passed is one poll
-    without waiting: nobody starves because frames are late. `max_seconds` bounds one poll, and
-    what is left of the frame does too; a command in progress is not interrupted. None: as
-    ``Server.poll``. Blocks no longer than until then, and a command's time. Returns at once when
-    the pollable is closed in a command. Raises what ``poll`` raises.
+    `until` is on the clock of `time.monotonic`, in seconds; `time.time` is the wrong clock, by
+    which the frame would last for decades. A moment that has passed is one poll without waiting:
+    nobody starves because frames are late. `max_seconds` bounds one poll, and what is left of the
+    frame does too; a command in progress is not interrupted. None: as ``Server.poll``. Blocks no
+    longer than until then, and a command's time. Returns at once when the pollable is closed in a
+    command. Raises what ``poll`` raises, and ValueError, before the first poll, when `until` is no
+    moment: infinite, or not a number.
     """
+    if not until < math.inf:
+        raise ValueError(f"a frame has no end at {until}; until is a moment of time.monotonic()")
     fd = pollable.fileno()
     turns = 0
     while True:

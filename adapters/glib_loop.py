@@ -55,7 +55,7 @@ class GLibAttachment(Attachment):
         try:
             work_left = self._serve()
         except KeyboardInterrupt as error:
-            self._tell(error)
+            self._report(error)
         if self._watching:
             # GTK redraws at a priority between these two, so never while a descriptor is ready at
             # the first.
@@ -64,11 +64,7 @@ class GLibAttachment(Attachment):
                 self._source.set_priority(priority)
         return True  # anything else ends the watch; `_unwatch` does that
 
-    def _report(self, error: Exception) -> None:
-        self._tell(error)
-
-    @staticmethod
-    def _tell(error: BaseException) -> None:
+    def _report(self, error: BaseException) -> None:
         try:
             sys.excepthook(type(error), error, error.__traceback__)
         except Exception as second:  # it would end the watch

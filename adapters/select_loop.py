@@ -18,8 +18,6 @@ from typing import Any
 
 from ipcpoll import Attachment, Pollable
 
-_MOST_FOR_SELECT = 1024  # select(2) takes no descriptor from here on
-
 
 class SelectorAttachment(Attachment):
     """Watched by a selector. It is the ``data`` of its key: call it when the key is ready."""
@@ -41,7 +39,7 @@ class SelectorAttachment(Attachment):
     def _watch(self) -> None:
         fd = self._fd
         if isinstance(self._selector, selectors.SelectSelector):
-            fd = self._low_descriptor(_MOST_FOR_SELECT)
+            fd = self._low_descriptor()
         self._key = self._selector.register(fd, selectors.EVENT_READ, self)
 
     def _unwatch(self) -> None:

@@ -18,8 +18,6 @@ from typing import Any
 
 from ipcpoll import Attachment, Pollable
 
-_MOST_FOR_TK = 1024  # Tcl ends the process when it is given a descriptor from here on
-
 
 class TkAttachment(Attachment):
     """Watched by Tk, until it is detached or the window is destroyed.
@@ -62,7 +60,7 @@ class TkAttachment(Attachment):
             pass  # the window is destroyed, and took its bindings along
 
     def _watch(self) -> None:
-        self._number = self._low_descriptor(_MOST_FOR_TK)
+        self._number = self._low_descriptor()  # Tcl would end the process
         self._watch_number()
 
     def _watch_number(self) -> None:

@@ -7,14 +7,16 @@
     reactor.run()
     server.close()
 
-A command's `process` is an ordinary function on the reactor's thread. It may call anything of
-Twisted; it can't wait for a Deferred.
+A command's `process` runs on the reactor's thread. It may return a Deferred, or be a coroutine
+function or an asynchronous generator that awaits Deferreds; its client's cancel or going away
+cancels what it waits for.
 """
 
 from __future__ import annotations
 
 from typing import Any
 
+from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IReadDescriptor
 from twisted.internet.selectreactor import SelectReactor
 from twisted.logger import Logger
@@ -23,8 +25,18 @@ from zope.interface import classImplements  # type: ignore[import-untyped]  # it
 
 from ipcpoll import Attachment, Pollable
 
-_MOST_FOR_SELECT = 1024  # select(2) takes no descriptor from here on
 _log = Logger()
+
+
+class _Event(Deferred[None]):
+    """What ``asyncio.Event`` is, for one waiter."""
+
+    def set(self) -> None:
+        if not self.called:
+            self.callback(None)
+
+    async def wait(self) -> None:
+        await self
 
 
 class TwistedAttachment(Attachment):
@@ -40,6 +52,7 @@ class TwistedAttachment(Attachment):
         self._needs_low_descriptor = isinstance(reactor, SelectReactor)
         self._watched = -1
         super().__init__(pollable, ctx, max_seconds)
+        self._run_coroutines(Deferred.fromCoroutine, _Event)
 
     # -----------------------------------------------------------------------------------------
     # For the reactor: IReadDescriptor
@@ -53,7 +66,7 @@ class TwistedAttachment(Attachment):
         try:
             self._serve()
         except BaseException as error:  # Twisted too logs every exception, and goes on
-            self._tell(error)
+            self._report(error)
 
     def connectionLost(self, reason: Failure) -> None:
         """Detach: the reactor has let go of it, because it stops."""
@@ -68,7 +81,7 @@ class TwistedAttachment(Attachment):
     def _watch(self) -> None:
         self._watched = self._fd
         if self._needs_low_descriptor:
-            self._watched = self._low_descriptor(_MOST_FOR_SELECT)
+            self._watched = self._low_descriptor()
         self._reactor.addReader(self)
 
     def _unwatch(self) -> None:
@@ -78,10 +91,7 @@ class TwistedAttachment(Attachment):
             pass  # epoll(7) has forgotten the descriptor, which was closed first
         self._close_low_descriptor()
 
-    def _report(self, error: Exception) -> None:
-        self._tell(error)
-
-    def _tell(self, error: BaseException) -> None:
+    def _report(self, error: BaseException) -> None:
         failure = Failure(error)  # type: ignore[no-untyped-call]  # Twisted's types end here
         _log.failure("Exception in poll of {what!r}", failure, what=self._pollable)
 

@@ -1,21 +1,26 @@
 """The stage of stage.py in a window of GTK 4: other processes change it, and it stays fluid."""
 
 import math
-import sys
-import time
+from collections.abc import Generator
+from contextlib import contextmanager
 from typing import Any
 
 # PyGObject makes its modules at run time, and type checkers see none of them.
 # pyright: reportMissingImports=false, reportMissingTypeStubs=false, reportAttributeAccessIssue=false
-import gi
+import shell
 import stage
+import village
 
 import ipcpoll
-from ipcpoll.adapters import glib_loop
 
-gi.require_version("Gtk", "4.0")
-gi.require_version("Gdk", "4.0")
-from gi.repository import Gdk, GLib, Gtk  # noqa: E402  # the version comes first
+with shell.needs("apt-get install python3-gi python3-gi-cairo gir1.2-gtk-4.0"):
+    import gi
+
+    gi.require_version("Gtk", "4.0")
+    gi.require_version("Gdk", "4.0")
+    from gi.repository import Gdk, GLib, Gtk
+
+    from ipcpoll.adapters import glib_loop
 
 
 class Window:
@@ -58,42 +63,36 @@ class Window:
         extents = cairo.text_extents(self.show.caption)
         cairo.move_to((width - extents.width) / 2, height - 18)
         cairo.show_text(self.show.caption)
-        bright = stage.lamp(time.monotonic())
-        ink(f"#{bright:02x}{bright:02x}40")
+        ink(stage.lamp())
         cairo.arc(620, 20, 8, 0, math.tau)
         cairo.fill()
         self.drawn = self.show.version
 
 
-def check(window: Window, address: str) -> bool:
-    """Let a client process draw the scene; return whether the window has drawn it."""
-    with stage.checking(address) as client:
+@contextmanager
+def opened(address: str) -> Generator[Window]:
+    if Gdk.Display.get_default() is None:
+        raise OSError("there is no display")
+    show = stage.Stage()
+    with ipcpoll.Server(address, stage.Command) as server:
+        glib_loop.attach(server, show)
+        yield Window(show)
+
+
+def run(address: str) -> None:
+    with opened(address) as window:
+        window.loop.run()
+
+
+def check() -> None:
+    """Let a client draw the scene; the window must have drawn it."""
+    with shell.Processes(stage.__file__) as clients, opened(clients.address) as window:
+        client = clients.start("scene")
         while client.poll() is None or window.drawn != window.show.version:
             GLib.MainContext.default().iteration(True)
-    return stage.shows_the_scene(window.show)
-
-
-def main() -> int:
-    arguments = stage.window_arguments(__doc__)
-    show = stage.Stage()
-    try:
-        with stage.serving(arguments) as server:
-            if Gdk.Display.get_default() is None:
-                raise OSError("there is no display")
-            glib_loop.attach(server, show)
-            window = Window(show)
-            if arguments.check:
-                good = check(window, server.address)
-                print("the scene is on the stage" if good else "the scene is not on the stage")
-                return 0 if good else 1
-            window.loop.run()
-    except KeyboardInterrupt:
-        return 130
-    except (ipcpoll.IpcError, OSError, ValueError) as error:
-        print(f"gtk_stage.py: {error}", file=sys.stderr)
-        return 1
-    return 0
+        assert client.returncode == 0
+        assert window.show == village.whole_scene()
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    shell.CommandLine(__doc__, run, address="stage", check=check).main()

@@ -1,19 +1,19 @@
 """A viewer that runs once: "open this file in the window that is already there".
 
-    $ open_once.py letter.txt &       it becomes the viewer
-    $ open_once.py photo.png          the viewer that runs opens it too; this process ends
-    $ open_once.py --quit             the viewer ends
+    $ python open_once.py letter.txt &       it becomes the viewer
+    $ python open_once.py photo.png          the viewer that runs opens it too; this one ends
+    $ python open_once.py --quit             the viewer ends
 
 Which of two that start together becomes the viewer is decided by the address, not by looking first.
 Here the window is the terminal, and its main loop is `select`. A real window would attach the
 server to its toolkit's loop instead.
 """
 
-import argparse
 import os
 import select
-import sys
 from dataclasses import dataclass, field
+
+import shell
 
 import ipcpoll
 
@@ -52,9 +52,9 @@ class Quit:
         ctx.closing = True
 
 
-def run(address: str, path: str) -> str:
-    """Show a file in the viewer that runs, or become it. Returns what there is to say."""
-    command = Open(os.path.abspath(path))  # the other process has a directory of its own
+def view(address: str, path: str) -> str:
+    """Show a file in the viewer that runs, or become it. Return what there is to say."""
+    command = Open(path)
     server, files = ipcpoll.serve_or_send(address, Open | Quit, command)
     if server is None:
         return f"handed over; the viewer has {files} files open"
@@ -67,26 +67,31 @@ def run(address: str, path: str) -> str:
     return f"closed with {len(viewer.files)} files open"
 
 
-def main() -> int:
-    parser = argparse.ArgumentParser(description="Show files in one viewer.")
-    parser.add_argument("--address", default="open-once", help="a name, or a path with a slash")
-    parser.add_argument("--quit", action="store_true", help="end the viewer that runs")
-    parser.add_argument("path", nargs="?", help="the file to show")
-    arguments = parser.parse_args()
-    if not arguments.quit and arguments.path is None:
-        parser.error("name a file, or --quit")
-    try:
-        if arguments.quit:
-            ipcpoll.send(Quit(), arguments.address)
-        else:
-            print(run(arguments.address, arguments.path))
-    except KeyboardInterrupt:
-        return 130
-    except (ipcpoll.IpcError, OSError, ValueError) as error:
-        print(f"open_once.py: {error}", file=sys.stderr)
-        return 1
-    return 0
+def check() -> None:
+    """Start two together: one becomes the viewer, and the other hands its file over."""
+    with shell.Processes(__file__) as viewers:
+        both = [viewers.start(__file__), viewers.start(viewers.directory)]
+        handed_over, opened = sorted(shell.next_line(process) for process in both)
+        assert handed_over == "handed over; the viewer has 2 files open\n"
+        assert opened.startswith("viewer ")
+        viewers.run("--quit")
+        assert [process.wait() for process in both] == [0, 0]
+
+
+def main() -> None:
+    def run(address: str, path: str | None) -> None:
+        print(view(address, path) if path else line.error("name a file, or --quit"))
+
+    def end(address: str, path: object) -> None:
+        ipcpoll.send(Quit(), address)
+
+    line = shell.CommandLine(__doc__, run, address="open-once", check=check)
+    # The viewer that runs has a directory of its own, so the path is made absolute here.
+    line.add_argument("path", nargs="?", type=os.path.abspath, help="the file to show")
+    text = "end the viewer that runs"
+    line.add_argument("--quit", help=text, action="store_const", dest="run", const=end)
+    line.main()
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    main()

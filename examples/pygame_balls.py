@@ -1,74 +1,65 @@
 """Balls that fall and bounce, changed from a shell while the frame rate is kept. Needs pygame-ce.
 
-    $ pygame_balls.py &
-    $ pygame_balls.py gravity -900      up, in pixels per second per second
-    $ pygame_balls.py balls 200
-    $ pygame_balls.py pause             and again: it goes on
-    $ pygame_balls.py                   what a second one does: it says that the first one runs
+    $ python pygame_balls.py &
+    $ python pygame_balls.py gravity -900      up, in pixels per second per second
+    $ python pygame_balls.py balls 200
+    $ python pygame_balls.py pause             and again: it goes on
+    $ python pygame_balls.py                   a second one says that the first one runs
 
 The game polls through the rest of each frame instead of sleeping it away, so a call is answered
 within a fraction of a millisecond, and frames come when they would have come anyway.
 """
 
-import argparse
 import os
 import random
-import subprocess
-import sys
-import tempfile
 import time
 from dataclasses import dataclass, field
+from typing import Annotated
+
+import shell
+from msgspec import Meta
 
 import ipcpoll
 from ipcpoll.adapters import frame_loop
 
-FRAMES_PER_SECOND = 60
+FRAME_SECONDS = 1 / 60
 WIDTH, HEIGHT, RADIUS = 480, 320, 12
 
 
-@dataclass
 class Ball:
     """Place and speed, in pixels and pixels per second."""
 
-    x: float
-    y: float
-    right: float
-    down: float
-    colour: tuple[int, int, int]
+    def __init__(self) -> None:
+        self.x, self.y = random.uniform(RADIUS, WIDTH - RADIUS), random.uniform(RADIUS, HEIGHT / 2)
+        self.right, self.down = random.uniform(-150, 150), 0.0
+        self.colour = [random.randint(80, 255) for _ in "rgb"]
 
-
-def new_ball() -> Ball:
-    colour = (random.randint(80, 255), random.randint(80, 255), random.randint(80, 255))
-    x, y = random.uniform(RADIUS, WIDTH - RADIUS), random.uniform(RADIUS, HEIGHT / 2)
-    return Ball(x, y, random.uniform(-150, 150), 0, colour)
+    def step(self, gravity: float) -> None:
+        self.down += gravity * FRAME_SECONDS
+        self.x += self.right * FRAME_SECONDS
+        self.y += self.down * FRAME_SECONDS
+        if not RADIUS <= self.x <= WIDTH - RADIUS:
+            self.x, self.right = min(max(self.x, RADIUS), WIDTH - RADIUS), -self.right
+        if not RADIUS <= self.y <= HEIGHT - RADIUS:
+            self.y, self.down = min(max(self.y, RADIUS), HEIGHT - RADIUS), -0.9 * self.down
 
 
 @dataclass
 class World:
     """What the game draws, and the commands change."""
 
-    balls: list[Ball] = field(default_factory=lambda: [new_ball() for _ in range(30)])
+    balls: list[Ball] = field(default_factory=lambda: [Ball() for _ in range(30)])
     gravity: float = 600
     paused: bool = False
     running: bool = True
     frames: int = 0
-
-    def step(self, seconds: float) -> None:
-        for ball in self.balls if not self.paused else []:
-            ball.down += self.gravity * seconds
-            ball.x += ball.right * seconds
-            ball.y += ball.down * seconds
-            if not RADIUS <= ball.x <= WIDTH - RADIUS:
-                ball.x, ball.right = min(max(ball.x, RADIUS), WIDTH - RADIUS), -ball.right
-            if not RADIUS <= ball.y <= HEIGHT - RADIUS:
-                ball.y, ball.down = min(max(ball.y, RADIUS), HEIGHT - RADIUS), -0.9 * ball.down
 
 
 @dataclass
 class Gravity:
     """Change the gravity; answer what it was."""
 
-    pixels: float
+    pixels: Annotated[float, Meta(ge=-100_000, le=100_000)]  # no nan: the balls would be gone
 
     def process(self, ctx: World) -> float:
         before, ctx.gravity = ctx.gravity, self.pixels
@@ -85,8 +76,7 @@ class Balls:
         if not 0 <= self.number <= 1000:
             raise ipcpoll.CommandError("out-of-range", "0 to 1000 balls")
         before = len(ctx.balls)
-        ctx.balls = ctx.balls[: self.number]
-        ctx.balls += [new_ball() for _ in range(self.number - before)]
+        ctx.balls = ctx.balls[: self.number] + [Ball() for _ in range(self.number - before)]
         return before
 
 
@@ -116,7 +106,8 @@ class Quit:
 
 
 def play(address: str) -> None:
-    import pygame  # noqa: PLC0415 (clients need none)
+    with shell.needs("pip install pygame-ce"):
+        import pygame  # noqa: PLC0415 (clients need none)
 
     world = World()
     with ipcpoll.Server(address, Gravity | Balls | Pause | Frames | Quit) as server:
@@ -128,10 +119,11 @@ def play(address: str) -> None:
         while world.running and not pygame.event.get(pygame.QUIT):
             pygame.event.clear()
             # The next frame ends one frame later; after a hitch it is not made up for.
-            frame_ends = max(frame_ends, time.monotonic() - 0.1) + 1 / FRAMES_PER_SECOND
-            world.step(1 / FRAMES_PER_SECOND)
+            frame_ends = max(frame_ends, time.monotonic() - 0.1) + FRAME_SECONDS
             screen.fill((16, 20, 36))
             for ball in world.balls:
+                if not world.paused:
+                    ball.step(world.gravity)
                 pygame.draw.circle(screen, ball.colour, (ball.x, ball.y), RADIUS)
             pygame.display.flip()
             world.frames += 1
@@ -140,63 +132,28 @@ def play(address: str) -> None:
 
 
 def check() -> None:
-    """Drive a game as a shell would, and flood it; each answer and the frame rate looked at."""
-    with tempfile.TemporaryDirectory(prefix="ipcpoll-") as directory:
-        address = f"{directory}/balls.sock"
-        program = [sys.executable, __file__, "--address", address]
-        quiet = {"SDL_VIDEODRIVER": "dummy", "PYGAME_HIDE_SUPPORT_PROMPT": "1", **os.environ}
-
-        def run(*words: str) -> str:
-            return subprocess.run([*program, *words], stdout=-1, text=True, check=True).stdout
-
-        with subprocess.Popen(program, env=quiet, stdout=subprocess.PIPE) as game:
-            try:
-                assert game.stdout is not None
-                assert game.stdout.readline().startswith(b"serving at ")
-                assert run("gravity", "-900") == "600.0\n"
-                assert run("balls", "50") == "30\n"
-                assert [run("pause"), run("pause")] == ["True\n", "False\n"]
-                with ipcpoll.Client(address) as client:
-                    began, first = time.monotonic(), client.call(Frames())
-                    while time.monotonic() < began + 1.0:
-                        assert (
-                            list(client.map([Gravity(600)] * 500, depth=100))[1:] == [600.0] * 499
-                        )
-                    rate = (client.call(Frames()) - first) / (time.monotonic() - began)
-                assert rate > 0.9 * FRAMES_PER_SECOND, rate
-                assert run("quit") == "None\n"
-                assert game.wait(10) == 0
-            finally:
-                game.terminate()
-    print(f"pygame_balls.py: checked; {rate:.1f} frames per second under a flood")
-
-
-def main() -> int:
-    parser = argparse.ArgumentParser(description="Balls that other processes change.")
-    parser.add_argument("--address", default="pygame-balls", help="a name, or a path with a slash")
-    parser.add_argument("--check", action="store_true", help="start a game, drive it, and end it")
-    verbs = parser.add_subparsers(metavar="gravity N | balls N | pause | frames | quit")
-    for cls in (Gravity, Balls, Pause, Frames, Quit):
-        verb = verbs.add_parser(cls.__name__.lower(), help=cls.__doc__, description=cls.__doc__)
-        verb.set_defaults(command=cls)
-        for name, kind in cls.__annotations__.items():
-            verb.add_argument("words", nargs=1, type=kind, metavar=name)
-    arguments = parser.parse_args()
-    try:
-        if arguments.check:
-            check()
-        elif "command" in arguments:
-            command = arguments.command(*getattr(arguments, "words", []))
-            print(ipcpoll.send(command, arguments.address))
-        else:
-            play(arguments.address)
-    except KeyboardInterrupt:
-        return 130
-    except (ipcpoll.IpcError, OSError) as error:
-        print(f"pygame_balls.py: {error}", file=sys.stderr)
-        return 1
-    return 0
+    """Drive a game, and flood it: it must keep its frame rate."""
+    for name, value in (("SDL_VIDEODRIVER", "dummy"), ("PYGAME_HIDE_SUPPORT_PROMPT", "1")):
+        os.environ.setdefault(name, value)
+    with shell.Processes(__file__) as games:
+        game = games.start()
+        assert shell.next_line(game) == f"serving at {games.address}\n"
+        assert games.run("gravity", "-900") == "600.0\n"
+        assert games.run("balls", "50") == "30\n"
+        assert [games.run("pause"), games.run("pause")] == ["True\n", "False\n"]
+        with ipcpoll.Client(games.address) as client:
+            began, first = time.monotonic(), client.call(Frames())
+            while time.monotonic() < began + 1.0:
+                answers = list(client.map([Gravity(600)] * 500, depth=100))
+                assert answers[1:] == [600.0] * 499
+            rate = (client.call(Frames()) - first) / (time.monotonic() - began)
+        print(f"{rate:.1f} frames per second under a flood")
+        assert rate * FRAME_SECONDS > 0.9
+        assert games.run("quit") == ""
+        assert game.wait() == 0
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    line = shell.CommandLine(__doc__, play, address="pygame-balls", check=check)
+    line.add_commands(Gravity, Balls, Pause, Frames, Quit)
+    line.main()

@@ -1,13 +1,18 @@
 """The stage of stage.py in a window of Tk: other processes change it, and it stays fluid."""
 
-import sys
-import time
-import tkinter
+from collections.abc import Generator
+from contextlib import contextmanager
 
+import shell
 import stage
+import village
 
 import ipcpoll
-from ipcpoll.adapters import tk_loop
+
+with shell.needs("apt-get install python3-tk"):
+    import tkinter
+
+    from ipcpoll.adapters import tk_loop
 
 FRAME_MILLISECONDS = 16
 
@@ -33,8 +38,7 @@ class Window:
         if self.drawn != self.show.version:
             self.drawn = self.show.version
             self.draw()
-        bright = stage.lamp(time.monotonic())
-        self.canvas.itemconfigure(self.lamp, fill=f"#{bright:02x}{bright:02x}40")
+        self.canvas.itemconfigure(self.lamp, fill=stage.lamp())
 
     def draw(self) -> None:
         canvas = self.canvas
@@ -55,36 +59,32 @@ class Window:
         canvas.tag_raise(self.lamp)
 
 
-def check(window: Window, address: str) -> bool:
-    """Let a client process draw the scene; return whether the canvas shows it."""
-    with stage.checking(address) as client:
+@contextmanager
+def opened(address: str) -> Generator[Window]:
+    show = stage.Stage()
+    with ipcpoll.Server(address, stage.Command) as server:
+        root = tkinter.Tk()
+        tk_loop.attach(server, show, root)
+        yield Window(root, show)
+
+
+def run(address: str) -> None:
+    with opened(address) as window:
+        window.root.mainloop()
+
+
+def check() -> None:
+    """Let a client draw the scene; the canvas must hold it."""
+    with shell.Processes(stage.__file__) as clients, opened(clients.address) as window:
+        client = clients.start("scene")
         while client.poll() is None or window.drawn != window.show.version:
             window.root.update()
-    shapes = len(window.canvas.find_withtag("stage")) - 1  # without the caption
-    return stage.shows_the_scene(window.show) and shapes == len(window.show.shapes)
-
-
-def main() -> int:
-    arguments = stage.window_arguments(__doc__)
-    show = stage.Stage()
-    try:
-        with stage.serving(arguments) as server:
-            root = tkinter.Tk()
-            tk_loop.attach(server, show, root)
-            window = Window(root, show)
-            if arguments.check:
-                good = check(window, server.address)
-                root.destroy()
-                print("the scene is on the stage" if good else "the scene is not on the stage")
-                return 0 if good else 1
-            root.mainloop()
-    except KeyboardInterrupt:
-        return 130
-    except (ipcpoll.IpcError, OSError, ValueError, tkinter.TclError) as error:
-        print(f"tk_stage.py: {error}", file=sys.stderr)
-        return 1
-    return 0
+        assert client.returncode == 0
+        assert window.show == village.whole_scene()
+        shapes = len(window.canvas.find_withtag("stage")) - 1  # without the caption
+        assert shapes == len(window.show.shapes)
+        window.root.destroy()
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    shell.CommandLine(__doc__, run, address="stage", check=check).main(tkinter.TclError)

@@ -1,28 +1,28 @@
 """A chat over TCP on this machine, and a door for its administrator.
 
-    $ twisted_chat.py serve --port 4000 &
+    $ python twisted_chat.py serve --port 4000 &
     $ nc 127.0.0.1 4000                        the first line is one's name
-    $ twisted_chat.py admin who
-    $ twisted_chat.py admin say "closing in five minutes"
-    $ twisted_chat.py admin kick ann
+    $ python twisted_chat.py admin who
+    $ python twisted_chat.py admin say "closing in five minutes"
+    $ python twisted_chat.py admin kick ann
 
 Whoever reaches the port may chat; only processes of this user come through the door.
 """
 
-import argparse
 import socket
-import subprocess
-import sys
-import tempfile
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, TextIO
 
-from twisted.internet import protocol
-from twisted.internet.error import CannotListenError
-from twisted.protocols.basic import LineOnlyReceiver
+import shell
 
 import ipcpoll
-from ipcpoll.adapters import twisted_loop
+
+with shell.needs("pip install twisted"):
+    from twisted.internet import protocol
+    from twisted.internet.error import CannotListenError
+    from twisted.protocols.basic import LineOnlyReceiver
+
+    from ipcpoll.adapters import twisted_loop
 
 
 class Guest(LineOnlyReceiver):
@@ -36,10 +36,6 @@ class Guest(LineOnlyReceiver):
 
     def say(self, text: str) -> None:
         self.sendLine(text.encode())  # type: ignore[no-untyped-call]  # Twisted's
-
-    def leave(self) -> None:
-        transport: Any = self.transport  # a TCP connection, and not any ITransport
-        transport.loseConnection()
 
     def connectionMade(self) -> None:
         self.say("* your name?")
@@ -75,7 +71,7 @@ class Chat:
 
 @dataclass
 class Who:
-    """Answers the names of those who are here."""
+    """Answer the names of those who are here."""
 
     def process(self, ctx: Chat) -> list[str]:
         return sorted(ctx.guests)
@@ -83,7 +79,7 @@ class Who:
 
 @dataclass
 class Say:
-    """Tell everybody something; answers how many that is."""
+    """Tell everybody something; answer how many that is."""
 
     text: str
 
@@ -98,11 +94,11 @@ class Kick:
     name: str
 
     def process(self, ctx: Chat) -> None:
-        guest = ctx.guests.get(self.name)
-        if guest is None:
+        if self.name not in ctx.guests:
             raise ipcpoll.CommandError("no-such-guest", f"{self.name} is not here")
+        guest: Any = ctx.guests[self.name]  # its transport is of no declared type
         guest.say("* admin: good bye")
-        guest.leave()
+        guest.transport.loseConnection()
 
 
 def serve(address: str, port: int) -> None:
@@ -121,76 +117,36 @@ def serve(address: str, port: int) -> None:
 
 
 def check() -> None:
-    """Start a chat, be two guests, and the administrator by other processes."""
-    with tempfile.TemporaryDirectory() as directory:
-        command = [sys.executable, __file__, "--address", f"{directory}/door"]
-
-        def admin(*words: str) -> str:
-            return subprocess.check_output([*command, "admin", *words], text=True)
-
-        with subprocess.Popen([*command, "serve"], stdout=subprocess.PIPE, text=True) as chat:
-            try:
-                assert chat.stdout is not None
-                port = int(chat.stdout.readline().split()[3].strip(","))
-                with enter(port, "ann") as ann, enter(port, "bob") as bob:
-                    expect(ann, "* bob is here")
-                    bob.sendall(b"hello\n")
-                    expect(ann, "bob: hello")
-                    assert admin("who") == "ann bob\n"
-                    assert admin("say", "tea is ready") == "2 were told\n"
-                    expect(ann, "* admin: tea is ready")
-                    assert admin("kick", "bob") == ""
-                    expect(ann, "* bob has gone")
-                    assert admin("who") == "ann\n"
-            finally:
-                chat.terminate()
-        assert chat.returncode == 0
-    print("twisted_chat.py: all is well")
+    with shell.Processes(__file__) as chats:
+        chat = chats.start("serve")
+        port = int(shell.next_line(chat).split()[3].strip(","))
+        with enter(port, "ann") as ann, enter(port, "bob") as bob:
+            assert "* bob is here\n" in ann
+            print("hello", file=bob, flush=True)
+            assert "bob: hello\n" in ann
+            assert chats.run("admin", "who") == "ann\nbob\n"
+            assert chats.run("admin", "say", "tea is ready") == "2\n"
+            assert "* admin: tea is ready\n" in ann
+            assert chats.run("admin", "kick", "bob") == ""
+            assert "* bob has gone\n" in ann
+            assert chats.run("admin", "who") == "ann\n"
+        chat.terminate()
+        assert chat.wait() == 0
 
 
-def enter(port: int, name: str) -> socket.socket:
-    guest = socket.create_connection(("127.0.0.1", port), timeout=20)
-    guest.sendall(f"{name}\n".encode())
-    expect(guest, f"* {name} is here")
+def enter(port: int, name: str) -> TextIO:
+    """Return a guest's connection. `in` reads it until the line has come, or its end."""
+    with socket.create_connection(("127.0.0.1", port)) as connection:
+        guest = connection.makefile("rw")
+    print(name, file=guest, flush=True)
+    assert f"* {name} is here\n" in guest
     return guest
 
 
-def expect(guest: socket.socket, line: str) -> None:
-    """Read until a line has come."""
-    with guest.makefile("rb", buffering=0) as lines:
-        while (read := lines.readline()) != f"{line}\n".encode():
-            assert read, f"{line!r} did not come"
-
-
-def main() -> int:
-    parser = argparse.ArgumentParser(description="A chat, and its administrator's door.")
-    parser.add_argument("--address", default="twisted-chat", help="a name, or a path with a slash")
-    parser.add_argument("--port", type=int, default=0, help="where to chat; 0: any free port")
-    parser.add_argument("--check", action="store_true", help="test it, with processes of its own")
-    usage = "serve | admin who | admin say TEXT | admin kick NAME"
-    parser.add_argument("words", nargs="*", metavar="WORD", help=usage)
-    arguments = parser.parse_intermixed_args()
-    try:
-        match arguments.words:
-            case [] if arguments.check:
-                check()
-            case ["serve"]:
-                serve(arguments.address, arguments.port)
-            case ["admin", "who"]:
-                print(*ipcpoll.send(Who(), arguments.address))
-            case ["admin", "say", text]:
-                print(ipcpoll.send(Say(text), arguments.address), "were told")
-            case ["admin", "kick", name]:
-                ipcpoll.send(Kick(name), arguments.address)
-            case _:
-                parser.error(f"say one of: {usage}")
-    except KeyboardInterrupt:
-        return 130
-    except (ipcpoll.IpcError, OSError, ValueError, CannotListenError) as error:
-        print(f"twisted_chat.py: {error}", file=sys.stderr)
-        return 1
-    return 0
-
-
 if __name__ == "__main__":
-    sys.exit(main())
+    line = shell.CommandLine(__doc__, address="twisted-chat", check=check)
+    verb = line.add_verb("serve", "Let guests in, until a signal comes.", serve)
+    verb.add_argument("--port", type=int, default=0, help="where to chat; 0: any free port")
+    admin = line.add_verb("admin", "Come through the door.")
+    admin.add_commands(Who, Say, Kick)
+    line.main(CannotListenError)

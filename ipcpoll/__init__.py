@@ -1,7 +1,8 @@
 """ipcpoll: a program's own main loop answers other processes. No thread."""
 
 from .address import runtime_path
-from .attachment import Attachment
+from .answers import Subscription, Turn
+from .attachment import Attachment, TaskAttachment
 from .awaited import AsyncStream, AwaitingClient
 from .client import Client, send
 from .command import Command
@@ -31,6 +32,7 @@ from .pollable import Pollable
 from .server import Server
 from .single_instance import serve_or_send
 from .stream import Stream
+from .topic import Topic
 
 __all__ = [
     "AlreadyRunning",
@@ -57,6 +59,10 @@ __all__ = [
     "ShuttingDown",
     "StaleSocket",
     "Stream",
+    "Subscription",
+    "TaskAttachment",
+    "Topic",
+    "Turn",
     "UnknownCommand",
     "UnsafeAddress",
     "UntrustedPeer",

@@ -34,6 +34,8 @@ class Turn:
     __slots__ = ("future",)
 
     def __init__(self, future: object = None) -> None:
+        if future is not None and not is_future(future):
+            raise TypeError(f"Turn takes a future or a Deferred, not {future!r}")
         self.future = future
 
     def __repr__(self) -> str:
@@ -48,11 +50,14 @@ class Subscription(ABC, Generic[T_co]):
 
     @abstractmethod
     def start(self, encode: Callable[[Any], bytes], wake: Callable[[], None]) -> None:
-        """Encode pieces with `encode`, and call `wake`, from any thread, when there is one."""
+        """Encode pieces with `encode`, and call `wake`, from any thread, when there is one.
+
+        Raises what the topic's state raises, and UsageError when it was started already.
+        """
 
     @abstractmethod
-    def take(self) -> tuple[bytes, int] | None:
-        """Return the next piece, encoded, and how many were lost before it; None: none yet.
+    def take(self, call_id: int) -> tuple[bytes, int] | None:
+        """Return the next pieces as frames, and the bytes of the largest; None: none yet.
 
         Raises StopIteration when the topic has ended, and what `encode` raises.
         """
@@ -82,7 +87,7 @@ class Promise(NamedTuple):
     """The annotation of each piece; NoReturn: there are none."""
 
 
-_GENERATORS: Final = {
+_GENERATORS: Final[dict[Any, Kind]] = {
     collections.abc.Generator: Kind.STEPS,
     collections.abc.Iterator: Kind.STEPS,
     collections.abc.AsyncGenerator: Kind.ASYNC_STEPS,
@@ -98,8 +103,8 @@ def promise_of(process: Callable[..., Any], annotation: Any, place: str) -> Prom
     the arrow don't fit, or the annotation leaves out what a piece or an answer is.
     """
     origin = typing.get_origin(annotation) or annotation
-    args = typing.get_args(annotation)
-    kind = _GENERATORS.get(origin) if isinstance(origin, collections.abc.Hashable) else None
+    args = list(typing.get_args(annotation))
+    kind = _GENERATORS.get(origin) if isinstance(origin, type) else None
     if inspect.iscoroutinefunction(process):
         return Promise(Kind.LATER, annotation)
     if inspect.isgeneratorfunction(process) and kind is not Kind.STEPS:

@@ -21,10 +21,15 @@ import os
 import select
 import sys
 from abc import ABC, abstractmethod
-from typing import Any
+from collections.abc import Callable, Coroutine
+from typing import Any, Final, Protocol, Self
 
 from .errors import UsageError
 from .pollable import Pollable
+from .work import Event
+
+SELECT_LIMIT: Final = 1024
+"""From here on select(2) takes no descriptor; and Tcl, when it is given one, ends the process."""
 
 
 class Attachment(ABC):
@@ -48,6 +53,7 @@ class Attachment(ABC):
         self._attached = False
         self._watching = False
         self._copy = -1
+        self._spawn: Callable[[Coroutine[Any, Any, Any]], Any] | None = None
         self._look = select.poll()
         if self._fd < 0:
             raise UsageError(f"{pollable!r} is closed, there is nothing to attach")
@@ -95,7 +101,7 @@ class Attachment(ABC):
         self.pause()
         self._forget()
 
-    def __enter__(self) -> Attachment:
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -149,20 +155,38 @@ class Attachment(ABC):
             self._report(error)
             return False
 
-    def _low_descriptor(self, limit: int) -> int:
-        """Return the descriptor below `limit`, or a copy of it; raise OSError if there is none.
+    def _run_coroutines(
+        self,
+        spawn: Callable[[Coroutine[Any, Any, Any]], Any],
+        make_event: Callable[[], Event],
+    ) -> None:
+        """Let asynchronous commands of a server run in this loop, until it is detached.
 
-        For loops around select(2), which take none above 1,023. `_unwatch` gives it back with
-        `_close_low_descriptor`.
+        `spawn` runs a coroutine and returns a future of any kind, or a Deferred; `make_event`
+        returns an event as asyncio's and trio's are. For constructors, behind that of this class.
         """
-        if self._fd < limit:
+        if hasattr(self._pollable, "spawn"):
+            self._spawn = spawn
+            self._give(spawn, make_event)
+
+    def _give(self, spawn: Any, make_event: Any) -> None:
+        server: Any = self._pollable
+        server.spawn, server.make_event = spawn, make_event
+
+    def _low_descriptor(self) -> int:
+        """Return the descriptor when it is below 1,024, or a copy that is.
+
+        For loops around select(2). `_unwatch` gives it back with `_close_low_descriptor`. Raises
+        OSError when there is no such descriptor.
+        """
+        if self._fd < SELECT_LIMIT:
             return self._fd
         copy = fcntl.fcntl(self._fd, fcntl.F_DUPFD_CLOEXEC, 3)
-        if copy >= limit:
+        if copy >= SELECT_LIMIT:
             os.close(copy)
             raise OSError(
                 errno.EMFILE,
-                f"this loop takes no descriptor from {limit} on, and no lower one is free",
+                f"this loop takes no descriptor from {SELECT_LIMIT} on, and no lower one is free",
             )
         self._copy = copy
         return copy
@@ -175,6 +199,84 @@ class Attachment(ABC):
     def _forget(self) -> None:
         if self._attached:
             self._attached = False
+            # Unless another attachment has taken its place since.
+            if self._spawn is not None and getattr(self._pollable, "spawn", None) is self._spawn:
+                self._give(None, None)
             attachments = getattr(self._pollable, "attachments", None)
             if attachments is not None:
                 attachments.discard(self)
+
+
+class _Event(Protocol):
+    """What every library of tasks has."""
+
+    def set(self) -> object: ...
+
+    async def wait(self) -> object: ...
+
+
+class TaskAttachment(Attachment):
+    """For libraries without callbacks: a task waits for the descriptor, and polls.
+
+    The task is `run`, which somebody awaits, or starts in the background. An adapter says what the
+    library's `_event` is, how the task waits (`_readable`), and how another wakes it (`_wake`).
+
+    `raises`: an exception of ``poll`` comes out of `run`, for whoever awaits it. Else it goes to
+    `_report`, and the watch goes on.
+    """
+
+    _event: Callable[[], _Event]
+
+    def __init__(
+        self, pollable: Pollable, ctx: Any, max_seconds: float | None, *, raises: bool
+    ) -> None:
+        self._raises = raises
+        self._resumed = self._event()
+        super().__init__(pollable, ctx, max_seconds)
+
+    async def run(self) -> None:
+        """Serve until it is detached, which the end of the task does too."""
+        with self:
+            while self._attached:
+                if not self._watching:
+                    await self._resumed.wait()
+                elif await self._readable():
+                    self._serve()
+
+    def detach(self) -> None:
+        """Take the pollable out of the loop for good, and let the task end. Idempotent."""
+        super().detach()
+        self._resumed.set()
+
+    @abstractmethod
+    async def _readable(self) -> bool:
+        """Wait until `self._fd` is readable, and return True; False when `_wake` was called.
+
+        It always gives way to other tasks, and is where the task is cancelled.
+        """
+
+    @abstractmethod
+    def _wake(self) -> None:
+        """Let `_readable` return, and the loop forget `self._fd`.
+
+        Raises RuntimeError when no loop runs, nothing else.
+        """
+
+    def _watch(self) -> None:
+        # Libraries refuse the second waiter, whoever that is: the first one has its turns too.
+        for other in getattr(self._pollable, "attachments", ()):
+            if other is not self and isinstance(other, TaskAttachment) and other._watching:
+                raise UsageError(f"another task serves {self._pollable!r} already")
+        self._resumed.set()
+
+    def _unwatch(self) -> None:
+        self._resumed = self._event()
+        try:
+            self._wake()
+        except RuntimeError:
+            pass  # the loop has ended, and the task with it
+
+    def _report(self, error: Exception) -> None:
+        if self._raises:
+            raise error
+        super()._report(error)

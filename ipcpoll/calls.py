@@ -1,14 +1,15 @@
 """From one call to its reply: find the command, run it, encode what it returned. No I/O.
 
-`run` returns the frame to send (None for a notification). It raises nothing but
-KeyboardInterrupt and SystemExit: everything else that a command does wrong is an error for the
-client and a line with the traceback in the log.
+`run` returns the frame to send (None for a notification), or what is to be answered later. It
+raises nothing but KeyboardInterrupt and SystemExit: everything else that a command does wrong is an
+error for the client and a line with the traceback in the log.
 """
 
 from __future__ import annotations
 
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
+from .answers import Kind
 from .errors import (
     TOO_LARGE,
     Cancelled,
@@ -21,7 +22,7 @@ from .errors import (
 )
 from .log import Log, describe
 from .protocol import Call, ServerProtocol
-from .schema import CommandSet
+from .schema import CommandSet, CommandType
 
 ABANDONED: Final = Cancelled("the client went away before the call had its turn")
 """Why the call of a client that has gone is not run. Nobody is there to read it."""
@@ -30,48 +31,81 @@ _NAME_SHOWN: Final = 80  # characters of a name that a client sent
 _FITS_ALWAYS: Final = 200  # characters of a sentence that is well within `LEAST_ERROR`
 
 
+class Later(NamedTuple):
+    """What `process` has returned, where that is not the answer yet."""
+
+    command: CommandType
+    promised: Any
+
+
 def run(
     call: Call, ctx: Any, commands: CommandSet, protocol: ServerProtocol, log: Log
-) -> bytes | None:
-    """Run the call's command with `ctx` and return its reply."""
+) -> bytes | Later | None:
+    """Run the call's command with `ctx` and return its reply, or what it has promised."""
     try:
         command_type = commands[call.name]
         command = command_type.bind(call.fields)
-        answer = command.process(ctx)
+        value = command.process(ctx)
     except WireError as error:
         return fail(call, error_from_wire(error.code, error.message, None), protocol, log)
-    except CommandError as error:
-        return fail(call, error, protocol, log)
     except (KeyboardInterrupt, SystemExit):
         raise
     except BaseException as error:
-        log.exception(f"raised {call.name}", f"the command {call.name} raised", error)
-        return fail(call, InternalError(f"{call.name} raised {describe(error)}"), protocol, log)
+        return raised(call, error, protocol, log)
+    if command_type.kind is not Kind.PLAIN:
+        return Later(command_type, value)
+    return answer(call, command_type, value, protocol, log)
+
+
+def answer(
+    call: Call, command_type: CommandType, value: Any, protocol: ServerProtocol, log: Log
+) -> bytes | None:
+    """Return the reply that ends a call with its answer, or says why it can't be sent."""
     if call.call_id is None:
         return None
     if not protocol.can_send:
         protocol.forget(call.call_id)  # its client went away while it ran
         return None
     try:
-        return protocol.answer(call.call_id, command_type.encode_answer(answer))
-    except FrameTooLarge as error:
-        log.warning(f"too large {call.name}", f"the answer of {call.name} can't be sent: {error}")
-        return fail(
-            call, CommandError(TOO_LARGE, f"the answer of {call.name}: {error}"), protocol, log
-        )
+        return protocol.answer(call.call_id, command_type.encode_answer(value))
     except (KeyboardInterrupt, SystemExit):
         raise
     except BaseException as error:
-        log.exception(f"answer {call.name}", f"the answer of {call.name} can't be sent", error)
-        sentence = (
-            f"the answer of {call.name} is not what its annotation promises: {describe(error)}"
-        )
-        return fail(call, InternalError(sentence), protocol, log)
+        return unfit(call, error, protocol, log)
 
 
-def fail(call: Call, error: CommandError, protocol: ServerProtocol, log: Log) -> bytes | None:
-    """Return the reply that ends a call with an error; a notification's goes to the log."""
-    if call.call_id is None:
+def raised(
+    call: Call, error: BaseException, protocol: ServerProtocol | None, log: Log
+) -> bytes | None:
+    """Return the reply to a call whose command raised."""
+    if isinstance(error, CommandError):
+        return fail(call, error, protocol, log)
+    log.exception(f"raised {call.name}", f"the command {call.name} raised", error)
+    return fail(call, InternalError(f"{call.name} raised {describe(error)}"), protocol, log)
+
+
+def unfit(
+    call: Call, error: BaseException, protocol: ServerProtocol, log: Log, what: str = "answer"
+) -> bytes | None:
+    """Return the reply to a call whose answer, or a piece of it, can't be sent."""
+    sentence = f"the {what} of {call.name} can't be sent"
+    if isinstance(error, FrameTooLarge):
+        log.warning(f"too large {call.name}", f"{sentence}: {error}")
+        too_large = CommandError(TOO_LARGE, f"the {what} of {call.name}: {error}")
+        return fail(call, too_large, protocol, log)
+    log.exception(f"{what} {call.name}", sentence, error)
+    sentence = f"the {what} of {call.name} is not what its annotation promises: {describe(error)}"
+    return fail(call, InternalError(sentence), protocol, log)
+
+
+def fail(
+    call: Call, error: CommandError, protocol: ServerProtocol | None, log: Log
+) -> bytes | None:
+    """Return the reply that ends a call with an error; a notification's goes to the log.
+
+    `protocol` None: its client has gone.
+    """
+    if call.call_id is None or protocol is None:
         # A name that no command has is no kind of its own: the client could make up any number.
         kind = error.CODE if isinstance(error, UnknownCommand) else call.name
         name = call.name[:_NAME_SHOWN]

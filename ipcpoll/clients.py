@@ -24,6 +24,7 @@ from .acceptor import Acceptor
 from .codec import Decoder
 from .connection import SEND_FLAGS, Connection
 from .errors import Busy, CommandError, ShuttingDown
+from .late import LateCall
 from .limits import Limits
 from .listener import Listener
 from .log import Log
@@ -57,13 +58,15 @@ class Clients:
         self._decoder = Decoder()
         self.connections: dict[int, Connection] = {}
         # Ordered sets, see above.
-        self.row: OrderedDict[Connection, None] = OrderedDict()
-        """Who has work, in the order of their turns."""
+        self.row: OrderedDict[Connection | LateCall, None] = OrderedDict()
+        """Who has work, in the order of their turns: connections, and late calls that can go on."""
         self.dirty: dict[Connection, None] = {}
         """Who has answers that no send has seen yet."""
         self.held = 0
         """Bytes that all connections hold together."""
         self.counts: Counter[str] = Counter()
+        self.forsake: Callable[[Connection], None] = lambda _: None
+        """Ends the late calls of a connection that was closed."""
         self.closed = False
 
     # -----------------------------------------------------------------------------------------
@@ -172,6 +175,8 @@ class Clients:
     def drop(self, connection: Connection) -> None:
         """Unregister and close. Idempotent, also when it was interrupted."""
         connection.close()
+        if connection.late and not self.closed:
+            self.forsake(connection)
         self.held -= connection.accounted
         connection.accounted = 0
         self.row.pop(connection, None)

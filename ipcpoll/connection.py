@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import contextlib
 import socket
-from typing import Final
+from typing import Any, Final
 
 from .limits import KIB, Limits
 from .peer import Credentials
@@ -49,6 +49,7 @@ class Connection:
         "finished_a_frame",
         "hung_up",
         "in_hand",
+        "late",
         "muted",
         "protocol",
         "readable",
@@ -79,6 +80,7 @@ class Connection:
         self.readable = False  # there may be something to read
         self.busy = 0  # its command is running, in a poll of this depth
         self.in_hand = False  # it is being changed: not whole, if an exception comes now
+        self.late: dict[int, Any] | None = None  # its calls that are answered later, by id
         self.muted = False  # was seen ready while it might not be read
         self.finished_a_frame = False
         self.ended = False  # end of file, or the framing is lost: nothing more is read
@@ -96,6 +98,11 @@ class Connection:
             and len(self.protocol.waiting) < self._most_waiting
             and self.unsent < self._max_unsent
         )
+
+    @property
+    def has_room(self) -> bool:
+        """Whether it takes what its late calls make."""
+        return self.unsent < self._max_unsent
 
     @property
     def can_run(self) -> bool:
@@ -119,6 +126,7 @@ class Connection:
         """Whether nothing is left to be done but to close it."""
         return (
             not self.busy
+            and not self.late
             and (self.ended or (self.hung_up and not self.readable))
             and not self.protocol.waiting
             and (self.hung_up or not self.unsent)

@@ -40,6 +40,11 @@ class Limits:
     """Whole frames of one connection that wait for their turns before its reading stops.
     websockets: 16, QEMU: 8."""
 
+    max_in_flight: int = 128
+    """Calls of one connection that are answered later or in pieces; one more is told `busy`. So
+    many notifications of such commands as well, of all connections together. gRPC and HTTP/2
+    servers: 100 to 128 streams of one connection."""
+
     max_unsent: int = 256 * KIB
     """Unsent answers of one connection before its calls and its reading wait."""
 

@@ -38,6 +38,7 @@ _ANSWER_ITEM, _ERROR_ITEM, _PIECE_ITEM = b"\x00", b"\x01", b"\x02"
 _NULL: Final = b"\xf6"
 _SHORT_CALL, _LONG_CALL = 3, 4
 _LOST: Final = "lost"
+_ABOUT_A_PIECE: Final = 32  # bytes around an item: an array's head, an id, the notes
 _ID_BYTES: Final = {24: 1, 25: 2, 26: 4, 27: 8}  # behind the head of an unsigned integer
 
 
@@ -268,14 +269,22 @@ class ServerProtocol(_Protocol):
         self._move(call_id, CallEvent.ANSWER)
         return sent
 
-    def piece(self, call_id: int, item: bytes, lost: int = 0) -> bytes:
-        """Return the frame of one piece, before which so many were lost. Raises FrameTooLarge."""
-        items = [codec.encode(call_id), _PIECE_ITEM, item]
-        if lost:
-            items.append(codec.encode({_LOST: lost}))
-        sent = self._send(_message(*items), self._max_answer)
+    def piece(self, call_id: int, item: bytes) -> bytes:
+        """Return the frame of one piece. Raises FrameTooLarge."""
+        sent = self._send(_message(codec.encode(call_id), _PIECE_ITEM, item), self._max_answer)
         self._move(call_id, CallEvent.PIECE)
         return sent
+
+    def pieces(self, call_id: int, frames: bytes, largest: int) -> bytes:
+        """Return frames that `piece_frame` made, `largest` the bytes of the largest item.
+
+        Raises FrameTooLarge.
+        """
+        if largest + _ABOUT_A_PIECE > self._max_answer:
+            raise FrameTooLarge(f"a piece has {largest} bytes, the limit is {self._max_answer}")
+        self.link = step(LINK, self.link, LinkEvent.SEND)
+        self._move(call_id, CallEvent.PIECE)
+        return frames
 
     def error(self, call_id: int | None, error: CommandError) -> bytes:
         """Return the frame that ends a call, or with None concerns them all, with an error.
@@ -362,6 +371,15 @@ class ClientProtocol(_Protocol):
 
 # ---------------------------------------------------------------------------------------------
 # Parts of messages
+
+
+def piece_frame(call_id: int, item: bytes, lost: int = 0) -> bytes:
+    """Return the frame of one piece, before which so many were lost."""
+    if lost:
+        return frame(
+            _message(codec.encode(call_id), _PIECE_ITEM, item, codec.encode({_LOST: lost}))
+        )
+    return frame(_message(codec.encode(call_id), _PIECE_ITEM, item))
 
 
 def call_payload_plain(call_id: bytes, name: str, fields: dict[str, Any]) -> bytes:

@@ -26,13 +26,14 @@ from . import calls
 from .acceptor import Acceptor
 from .clients import Clients
 from .connection import Connection
-from .errors import CommandError, InternalError, WireError, error_from_wire
+from .errors import Busy, CommandError, InternalError, WireError, error_from_wire
+from .late import LateCall, LateCalls
 from .limits import Limits
 from .listener import Listener
 from .log import Log
 from .peer import reset_caller, set_caller
 from .poller import HANGUP, MOST_EVENTS, READ, WRITE, Poller
-from .protocol import Call
+from .protocol import Call, Cancel
 from .schema import CommandSet
 from .wakeup import Deadlines, Wakeup
 
@@ -47,6 +48,7 @@ class Round:
         deadlines: Deadlines,
         acceptor: Acceptor,
         clients: Clients,
+        late: LateCalls,
         commands: CommandSet,
         limits: Limits,
         log: Log,
@@ -61,7 +63,9 @@ class Round:
         self._limits = limits
         self._log = log
         self._clock = clock
+        self._late = late
         self.clients = clients
+        clients.forsake = late.forsake
         self._connections = clients.connections
         self._row = clients.row
         self._dirty = clients.dirty
@@ -103,6 +107,7 @@ class Round:
         try:
             if self._unclean:
                 self.clients.drop_interrupted("an interruption", depth)
+                self._late.recover(depth)
             self._unclean = True
             self._more_ready = len(events) >= MOST_EVENTS
             self._depth = depth + 1
@@ -149,6 +154,7 @@ class Round:
         exception is the host's; a MemoryError, say, is not, and ends in the log.
         """
         self.clients.drop_interrupted(type(error).__name__, depth)
+        self._late.recover(depth)
         self._wakeup.signal()  # work may be left that nothing else tells of
         if isinstance(error, Exception):
             self._log.exception("unforeseen", "poll met what it did not foresee", error)
@@ -161,6 +167,7 @@ class Round:
     def _take_in(self, events: list[tuple[int, int]], deadline: float) -> None:
         """Let everything that is ready join the row."""
         accept = self._sort(events) or self._acceptor.more
+        self._late.take_in()
         if accept:
             for sock, room in self._acceptor.accept(deadline):
                 if room:
@@ -205,7 +212,7 @@ class Round:
     def _only_read(self) -> None:
         """Take in what came, and run nothing."""
         for connection in list(self._row):
-            if connection.closed:  # an earlier one made room
+            if isinstance(connection, LateCall) or connection.closed:  # an earlier one made room
                 continue
             connection.in_hand = True
             del self._row[connection]
@@ -223,11 +230,14 @@ class Round:
         row = self._row
         turns = 0
         while row:
-            connection = next(iter(row))
-            connection.in_hand = True
-            del row[connection]
-            took = self._turn(connection, ctx)
-            connection.in_hand = False
+            first = next(iter(row))
+            if isinstance(first, LateCall):
+                took = self._advance(first)
+            else:
+                first.in_hand = True
+                del row[first]
+                took = self._turn(first, ctx)
+                first.in_hand = False
             if took:
                 turns += 1
                 if max_commands is not None and turns >= max_commands:
@@ -253,6 +263,8 @@ class Round:
                 connection.finished_a_frame = True
                 if type(request) is Call:
                     self._serve(connection, request, ctx)
+                elif connection.late and type(request) is Cancel:
+                    self._reply_all(connection, self._late.cancel(connection, request.call_id))
         if not connection.closed:
             self._rest(connection)
         return took
@@ -268,6 +280,11 @@ class Round:
             self.clients.account(connection)
             if connection.closed:
                 return
+        if connection.late:
+            if connection.hung_up:
+                self._late.forsake(connection)
+            elif connection in self._late.parked:
+                self._late.unpark(connection)
         if connection.has_work:
             self._row[connection] = None  # at the end; one that is in keeps its place
         elif connection.is_over:
@@ -282,12 +299,13 @@ class Round:
         if refusal is not None:
             self._reply(connection, calls.fail(call, refusal, connection.protocol, self._log))
             return
-        if self._row or self._dirty:
-            self._wakeup.signal()  # for a main loop that this command may open
+        self._signal_nested()
         before = set_caller(connection)
         try:
             connection.busy = self._depth
             reply = calls.run(call, ctx, self._commands, connection.protocol, self._log)
+            if isinstance(reply, calls.Later):
+                reply = self._late.begin(connection, call, reply)
         except BaseException as error:  # KeyboardInterrupt, SystemExit
             self._end_interrupted(connection, call, error)
             raise
@@ -298,8 +316,56 @@ class Round:
         if self.clients.closed and not connection.closed:
             self.clients.say_farewell(connection)
 
+    def _advance(self, late: LateCall) -> bool:
+        """Give a late call its turn; return whether it had something to do."""
+        connection = late.connection
+        if connection is None:
+            del self._row[late]
+            if late.on_the_stack:
+                return False
+            self._signal_nested()
+            return self._late.advance(late, self._depth) is not None
+        held, busy = connection.in_hand, connection.busy  # a command of its own may be running
+        connection.in_hand = True
+        del self._row[late]
+        took = False
+        if late.end is None and not late.may_go_on:
+            self._late.park(late)
+        elif not late.on_the_stack:
+            self._signal_nested()
+            try:
+                connection.busy = busy or self._depth
+                frames = self._late.advance(late, self._depth)
+            except BaseException as error:  # KeyboardInterrupt, SystemExit
+                self._end_interrupted(connection, late.call, error)
+                raise
+            finally:
+                connection.busy = busy
+            took = frames is not None
+            self._reply_all(connection, frames or [])
+            if not connection.closed:
+                if self.clients.closed:
+                    self.clients.say_farewell(connection)
+                else:
+                    self._rest(connection)
+        connection.in_hand = held
+        return took
+
+    def _signal_nested(self) -> None:
+        """Let a main loop that a command may open find out that there is work."""
+        if self._row or self._dirty:
+            self._wakeup.signal()
+
+    def _reply_all(self, connection: Connection, frames: list[bytes]) -> None:
+        for frame in frames:
+            self._reply(connection, frame)
+
     def _why_not_run(self, connection: Connection, call: Call) -> CommandError | None:
         """Return why a call is not run, None if it is. A notification always is."""
+        most = self._limits.max_in_flight
+        late = connection.late if call.call_id is not None else self._late.notifications
+        if late and len(late) >= most and self._commands.answers_later(call.name):
+            return Busy(f"{most} calls are in flight that are answered later, which is the limit")
         if call.call_id is None:
             return None
         if connection.hung_up:
@@ -374,11 +440,15 @@ class Round:
     def close(self) -> None:
         """End every connection; one whose command is on the stack is ended as it returns."""
         self._acceptor.more = False
+        for connection, frames in self._late.answer_ready():
+            self._reply_all(connection, frames)
         self.clients.close()
+        self._late.close()
 
     def abandon(self) -> None:
         """Close the descriptors; touch nothing that a parent process shares."""
         self._acceptor.more = False
+        self._late.abandon()
         self.clients.abandon()
 
     # -----------------------------------------------------------------------------------------

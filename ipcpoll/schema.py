@@ -38,7 +38,7 @@ from .annotations import (
     return_annotation,
     unknown_name,
 )
-from .answers import promise_of
+from .answers import Kind, promise_of
 from .errors import InvalidArguments, UnknownCommand, WireError
 
 CommandClasses: TypeAlias = "type | types.UnionType | Iterable[type]"
@@ -155,7 +155,8 @@ class CommandType:
     def encode_piece(self, value: Any) -> bytes:
         """Return one piece of the answer as one CBOR item. Raises as `encode_answer`."""
         if self._piece is None:
-            raise TypeError(f"{self.name} promises no pieces, and this is one: {_plain_name(value)}")
+            kind = type(value).__qualname__
+            raise TypeError(f"{self.name} promises no pieces, and `{kind}` is one")
         return self._piece.encode(value)
 
     def decode_answer(self, plain: Any) -> Any:
@@ -213,6 +214,11 @@ class CommandSet:
 
     def __iter__(self) -> Iterator[CommandType]:
         return iter(self._by_name.values())
+
+    def answers_later(self, name: str) -> bool:
+        """Return whether there is such a command, and its answer comes later or in pieces."""
+        command = self._by_name.get(name)
+        return command is not None and command.kind is not Kind.PLAIN
 
 
 def _classes(commands: Any) -> list[type]:

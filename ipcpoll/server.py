@@ -16,7 +16,7 @@ import threading
 import time
 import types
 import warnings
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Coroutine, Iterable
 from contextlib import ExitStack
 from os import PathLike
 from typing import TYPE_CHECKING, Any, Final, Generic, NoReturn
@@ -27,6 +27,7 @@ from .attachment import Attachment
 from .clients import COUNTED, Clients
 from .command import Command
 from .errors import UsageError
+from .late import LateCalls
 from .limits import DEFAULT_LIMITS, Limits
 from .listener import Listener, adopt, listen
 from .log import Log
@@ -34,6 +35,7 @@ from .poller import READ, make_poller
 from .round import Round
 from .schema import CommandSet
 from .wakeup import Deadlines, Wakeup
+from .work import Event
 
 if TYPE_CHECKING:
     from typing_extensions import TypeVar
@@ -135,12 +137,14 @@ class Server(Generic[C]):
             )
             undo.pop_all()
         clients = Clients(self._poller, acceptor, limits, self._most_clients(), log, self._clock)
+        self._late = LateCalls(clients.row, self._wakeup, self._deadlines, log)
         self._round = Round(
             self._poller,
             self._wakeup,
             self._deadlines,
             acceptor,
             clients,
+            self._late,
             commands,
             limits,
             log,
@@ -263,6 +267,28 @@ class Server(Generic[C]):
         """
         self._wakeup.wake()
 
+    @property
+    def spawn(self) -> Callable[[Coroutine[Any, Any, Any]], Any] | None:
+        """Runs a coroutine in the loop; returns a future of any kind, or a Deferred.
+
+        Adapters of loops that can set it as they attach, `make_event` beside it, and take both
+        away as they detach. None: a command that returns a coroutine is refused.
+        """
+        return self._late.host.spawn
+
+    @spawn.setter
+    def spawn(self, spawn: Callable[[Coroutine[Any, Any, Any]], Any] | None) -> None:
+        self._late.host.spawn = spawn
+
+    @property
+    def make_event(self) -> Callable[[], Event] | None:
+        """Makes an event for coroutines, as ``asyncio.Event`` and ``trio.Event`` are."""
+        return self._late.host.make_event
+
+    @make_event.setter
+    def make_event(self, make_event: Callable[[], Event] | None) -> None:
+        self._late.host.make_event = make_event
+
     def next_deadline(self) -> float | None:
         """Return when to poll next even if nothing is readable, on `time.monotonic`.
 
@@ -320,14 +346,16 @@ class Server(Generic[C]):
     def stats(self) -> dict[str, int]:
         """Return what was counted since it was made.
 
-        ``clients`` are connected now; ``accepted``, ``refused`` (there was no room), ``untrusted``
-        (another user's) and ``evicted`` (they never finished a frame, or held most of the memory,
-        and the room was needed) count connections; ``turns`` counts frames, ``faults`` those that
+        ``clients`` are connected and ``in_flight`` calls are answered later, both now.
+        ``accepted``, ``refused`` (there was no room), ``untrusted`` (another user's) and
+        ``evicted`` (they never finished a frame, or held most of the memory, and the room was
+        needed) count connections; ``turns`` counts frames and steps, ``faults`` the frames that
         were no request, and ``dropped`` the calls that were not run because their client had gone.
         """
         counts = self._clients.counts
         connected = len(self._clients.connections)
-        return {"clients": connected} | {name: counts[name] for name in COUNTED}
+        now = {"clients": connected, "in_flight": len(self._late)}
+        return now | {name: counts[name] for name in COUNTED}
 
     def close(self) -> None:
         """Stop serving: remove the socket, tell the clients, free every descriptor. Idempotent.

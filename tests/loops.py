@@ -41,9 +41,10 @@ def screen() -> Iterator[str]:
     if shutil.which("Xvfb") is None:
         missing("Xvfb is not installed", "apt-get install xvfb")
     read, write = os.pipe()
-    arguments = ["-displayfd", str(write), "-screen", "0", "1024x768x24", "-nolisten", "tcp"]
+    # It would start anew when its last client goes, and refuse the next one meanwhile: -noreset.
+    arguments = ["-displayfd", str(write), "-screen", "0", "1024x768x24", "-noreset"]
     with subprocess.Popen(
-        ["Xvfb", *arguments], pass_fds=[write], stderr=subprocess.DEVNULL
+        ["Xvfb", "-nolisten", "tcp", *arguments], pass_fds=[write], stderr=subprocess.DEVNULL
     ) as server:
         os.close(write)
         try:

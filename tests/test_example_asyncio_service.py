@@ -78,7 +78,7 @@ def service(directory: str) -> Iterator[Service]:
 
 def test_jobs_are_worked_off(service: Service) -> None:
     assert service.ask("status") == "0 not finished, 0 done\n"
-    assert service.ask("submit", "a", "missing", "b") == "3 not finished\n"
+    assert service.ask("submit", "a", "missing", "b") == "3\n"
     lines = {service.line() for _ in range(3)}
     missing = f"No such file or directory  {service.directory}/missing"
     assert lines == {service.found("a"), service.found("b"), missing}
@@ -89,8 +89,8 @@ def test_jobs_are_worked_off(service: Service) -> None:
 
 def test_paused_and_resumed(service: Service) -> None:
     service.ask("pause")
-    assert service.ask("submit", "a") == "1 not finished\n"
-    assert service.ask("submit", "b", "a") == "3 not finished\n"
+    assert service.ask("submit", "a") == "1\n"
+    assert service.ask("submit", "b", "a") == "3\n"
     assert service.ask("status") == "3 not finished, paused, 0 done\n"
     service.ask("resume")
     assert sorted(service.line() for _ in range(3)) == sorted(map(service.found, "aab"))
@@ -115,10 +115,10 @@ def test_signal_ends_it_and_its_socket(service: Service, number: signal.Signals)
 @pytest.mark.parametrize(
     ("words", "code", "found"),
     [
-        (["--check"], 0, "all is well"),
-        (["--help"], 0, "submit PATH..."),
-        ([], 2, "say one of"),
-        (["sing"], 2, "say one of"),
+        (["submit", "--help"], 0, "paths [paths ...]"),
+        ([], 2, "which verb?"),
+        (["sing"], 2, "invalid choice: 'sing'"),
+        (["submit"], 2, "required: paths"),
         (["status"], 1, "asyncio_service.py: "),
     ],
 )
@@ -133,3 +133,17 @@ def test_alone(directory: str, words: list[str], code: int, found: str) -> None:
     )
     assert done.returncode == code, done.stderr
     assert found in " ".join((done.stdout + done.stderr).split())
+
+
+def test_service_without_workers_is_refused(directory: str) -> None:
+    """It would take jobs, and never do one."""
+    done = subprocess.run(
+        command(f"{directory}/socket", "serve", "--workers", "0"),
+        env=environment(),
+        capture_output=True,
+        text=True,
+        timeout=PATIENCE,
+        check=False,
+    )
+    assert done.returncode == 1
+    assert "--workers: nothing would be done by fewer than 1" in done.stderr

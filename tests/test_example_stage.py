@@ -86,7 +86,7 @@ def window(theatre: Theatre) -> Iterator[subprocess.Popen[str]]:
 
 def test_check(theatre: Theatre) -> None:
     code, out, _ = theatre.run(theatre.script, "--check")
-    assert (code, out) == (0, "the scene is on the stage\n")
+    assert (code, out) == (0, "all is well\n")
 
 
 def test_help(theatre: Theatre) -> None:
@@ -106,7 +106,7 @@ def test_clients_change_what_the_screen_shows(
         return theatre.screen.pixel(left + x, top + y)
 
     theatre.client("circle", "100", "100", "60", "#ffcc33")
-    theatre.client("box", "300", "200", "40", "#33cc66")
+    theatre.client("box", "300", "200", "40", "#33CC66")
     wait_until(lambda: shown(300, 200) == "#33cc66", "the box")
     assert shown(100, 100) == "#ffcc33"
     assert shown(100 - 28, 100 - 28) == "#204060"  # a corner of no circle

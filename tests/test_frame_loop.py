@@ -6,6 +6,7 @@ A frame here is longer than any real one, so that a busy machine can't blur what
 from __future__ import annotations
 
 import contextlib
+import math
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -74,6 +75,15 @@ def test_late_frame_is_one_poll_without_a_wait(
     fake.ready(3)
     turns, _ = spend(fake, "ctx", seconds)
     assert (turns, fake.polls, waits) == (1, [("ctx", 0.0)], [])
+
+
+@pytest.mark.parametrize("until", [math.inf, math.nan])
+def test_frame_without_an_end_is_refused(fake: FakePollable, until: float) -> None:
+    """A loop that is to wait for ever is `select_loop.run`."""
+    with pytest.raises(ValueError, match=f"no end at {until}; until is a moment"):
+        frame_loop.spend(fake, None, until)
+    assert fake.polls == []
+    assert frame_loop.spend(fake, None, -math.inf) == 1
 
 
 def test_budget_of_a_poll(fake: FakePollable) -> None:

@@ -44,6 +44,7 @@ PARTS = {
     "directory",
     "door",
     "forks",
+    "late",
     "line",
     "listener",
     "lockfile",
@@ -55,9 +56,11 @@ PARTS = {
     "pump",
     "reasons",
     "round",
+    "topic",
     "stream",
     "submitted",
     "wakeup",
+    "work",
 }
 ENDS = {"server", "client"}
 
@@ -67,7 +70,8 @@ ALLOWED: dict[str, set[str]] = {
     **{end: {*PURE, *PARTS} for end in ENDS},
     "awaited": {*PURE, *PARTS, "client"},
     "single_instance": {*PURE, *PARTS, *ENDS},
-    "testing": {*PURE, *PARTS, *ENDS},
+    "testing_late": {*PURE, *PARTS, *ENDS},
+    "testing": {*PURE, *PARTS, *ENDS, "testing_late"},
     "__init__": {*PURE, *PARTS, *ENDS, "awaited", "single_instance"},
 }
 

@@ -13,11 +13,15 @@ import gc
 import logging
 import sys
 import warnings
+from collections.abc import Generator
+from concurrent.futures import Future
+from dataclasses import dataclass
 
 import pytest
-from harness import COMMANDS, Host, Peer, call, readable, serve_until, settle
+from harness import COMMANDS as BASIC
+from harness import Host, Peer, call, encode, readable, serve_until, settle
 
-from ipcpoll import Server
+from ipcpoll import Server, Subscription, Topic, Turn
 from ipcpoll.connection import Connection
 from ipcpoll.round import Round
 
@@ -53,6 +57,39 @@ class Interrupter:
         finally:
             sys.settrace(before)
         return False
+
+
+@dataclass
+class Ask:
+    """Answered later."""
+
+    def process(self, ctx: Host) -> Future[int]:
+        future: Future[int] = Future()
+        ctx.log.append(future)
+        return future
+
+
+@dataclass
+class Steps:
+    """Answered in pieces."""
+
+    def process(self, ctx: Host) -> Generator[int | Turn, None, int]:
+        yield 1
+        yield Turn()
+        yield 2
+        return 3
+
+
+@dataclass
+class Watch:
+    """Answered as the topic says."""
+
+    def process(self, ctx: Host) -> Subscription[int]:
+        ctx.log.append(Topic[int](state=lambda: 7))
+        return ctx.log[-1].subscribe()
+
+
+COMMANDS = [*BASIC, Ask, Steps, Watch]
 
 
 def one_call(server, host, interrupter):
@@ -100,8 +137,41 @@ def nested(server, host, interrupter):
             pass
 
 
-@pytest.mark.parametrize("interrupt", [KeyboardInterrupt, SystemExit])
-@pytest.mark.parametrize("scenario", [one_call, pipelined_and_half, back_pressure, nested])
+def late_answers(server, host, interrupter):
+    """A future, pieces, a topic, a notification in steps; one ends, one is cancelled, all go."""
+    with Peer(server) as peer, Peer(server) as other:
+        other.send(call(None, "Steps"))
+        peer.send(call(1, "Ask"), call(2, "Steps"), call(3, "Watch"), call(4, "Ask"))
+        interrupter.poll(server, host)
+        for thing in list(host.log):
+            if isinstance(thing, Future):
+                thing.set_result(5)
+                break
+        for thing in list(host.log):
+            if isinstance(thing, Topic):
+                thing.publish(8)
+        interrupter.poll(server, host)
+        peer.socket.setblocking(True)
+        try:
+            peer.send(encode([4]))
+        except BrokenPipeError:
+            pass  # it was interrupted in the midst of its work
+        peer.socket.setblocking(False)
+        interrupter.poll(server, host)
+    interrupter.poll(server, host)
+
+
+SCENARIOS = [one_call, pipelined_and_half, back_pressure, nested]
+
+
+@pytest.mark.parametrize(
+    ("scenario", "interrupt"),
+    [
+        *((scenario, KeyboardInterrupt) for scenario in SCENARIOS),
+        *((scenario, SystemExit) for scenario in SCENARIOS),
+        (late_answers, KeyboardInterrupt),
+    ],
+)
 def test_hazard_57_interrupted_at_every_line(directory, scenario, interrupt):
     logging.getLogger("ipcpoll").setLevel(logging.CRITICAL + 1)
     try:
@@ -151,6 +221,12 @@ def _run(path, scenario, interrupter):
             settle(server, host)
         settle(server, host)
         assert not readable(server)
+        # Not one is forgotten: each was answered, cancelled, or ended with its client.
+        assert server.stats()["in_flight"] == 0
+        # One that was interrupted before it was the server's is nobody's: it has no callback.
+        futures = [thing for thing in host.log if isinstance(thing, Future)]
+        assert all(future.done() or not future._done_callbacks for future in futures)
+        assert not any(thing.subscribers for thing in host.log if isinstance(thing, Topic))
         assert server.stats()["clients"] == (0 if witness.ended else 1)
 
 

@@ -16,7 +16,7 @@ from harness import Host, Peer, above_1023
 
 from ipcpoll import Attachment, Server, UsageError
 from ipcpoll.adapters import select_loop
-from ipcpoll.testing import FakePollable
+from ipcpoll.testing import Echo, FakePollable
 
 MakeServer = Callable[..., Server[Any]]
 
@@ -309,6 +309,32 @@ def test_high_descriptor_has_a_low_copy_while_it_is_watched() -> None:
         fake.close()
         assert not selector.get_map()
     assert open_descriptors() == before
+
+
+def test_low_copy_is_closed_in_a_forked_child(directory: str) -> None:
+    """And the parent's goes on."""
+    address = f"{directory}/s"
+    with (
+        above_1023(lambda: Server(address, [Echo])) as server,
+        selectors.SelectSelector() as selector,
+    ):
+        attachment = select_loop.attach(server, None, selector)
+        [copy] = selector.get_map()
+        pid = os.fork()
+        if not pid:
+            os._exit(is_open(copy) or attachment.attached)
+        assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 0
+        assert is_open(copy)
+        server.wake()
+        assert ready(selector) == [attachment]
+
+
+def is_open(fd: int) -> bool:
+    try:
+        os.fstat(fd)
+    except OSError:
+        return False
+    return True
 
 
 def test_high_descriptor_and_no_low_one_is_free() -> None:

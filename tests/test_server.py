@@ -276,6 +276,7 @@ def test_stats_and_repr(server, peer):
     settle(server)
     assert server.stats() == {
         "clients": 1,
+        "in_flight": 0,
         "accepted": 1,
         "refused": 0,
         "untrusted": 0,

@@ -100,6 +100,28 @@ def test_close_detaches_first(fake: FakePollable) -> None:
         os.fstat(fd)
 
 
+def test_nothing_is_unwatched_after_a_resume_that_failed(fake: FakePollable) -> None:
+    """The loop was closed: it watches nothing that could be taken out."""
+
+    class Refused(Noted):
+        refused = False
+
+        def _watch(self) -> None:
+            if self.refused:
+                raise RuntimeError("the loop is closed")
+            super()._watch()
+
+    attachment = Refused(fake)
+    attachment.pause()
+    attachment.refused = True
+    with pytest.raises(RuntimeError, match="closed"):
+        attachment.resume()
+    attachment.pause()
+    attachment.detach()
+    assert attachment.told == ["watch", "unwatch"]
+    assert not attachment.attached
+
+
 def test_close_twice_and_inside_a_poll(fake: FakePollable) -> None:
     attachment = Noted(fake)
     fake.on_poll = fake.close

@@ -37,6 +37,11 @@ class AsyncioConformance(AdapterConformance):
     def call_later(self, seconds, function):
         self.loop.call_later(seconds, function)
 
+    runs_coroutines = True
+
+    async def sleep(self, seconds):
+        await asyncio.sleep(seconds)
+
     def attach(self, pollable, ctx, *, max_seconds=None):
         return asyncio_loop.attach(pollable, ctx, self.loop, max_seconds=max_seconds)
 

@@ -175,6 +175,7 @@ class TestTk(RedrawConformance):
     def test_while_the_watch_is_behind_the_redraw(self, names):
         fake = FakePollable()
         attachment = self.attach(fake, None)
+        calls = self.calls_of(attachment)
 
         def behind():
             fake.on_poll = lambda: None
@@ -185,6 +186,7 @@ class TestTk(RedrawConformance):
         fake.ready(3)
         self.run(seconds=0.1)
         assert len(fake.polls) == (3 if "resume" in names else 1)
+        assert len(calls) == len(fake.polls) - 1, "Tk watches what was taken out"
         assert attachment.attached is ("detach" not in names)
         if fake.work:
             fake.poll(None)
@@ -196,6 +198,7 @@ class TestTk(RedrawConformance):
         """The watch steps back inside, and once more outside: one event is to be cancelled."""
         fake = FakePollable()
         attachment = self.attach(fake, None)
+        calls = self.calls_of(attachment)
 
         def outer():
             fake.on_poll = lambda: None
@@ -206,7 +209,14 @@ class TestTk(RedrawConformance):
         fake.ready(5)
         self.run(seconds=0.05)
         assert len(fake.polls) == 2
+        assert calls == [], "Tk watches what was taken out"
         fake.close()
+
+    def calls_of(self, attachment):
+        """Return a list that grows when Tk calls for it, once the watch has stepped back."""
+        calls, ready = [], attachment._ready
+        attachment._ready = lambda *event: (calls.append(event), ready(*event))
+        return calls
 
     # What comes out of a command
 

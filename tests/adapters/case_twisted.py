@@ -26,6 +26,7 @@ LOOP = asyncio.new_event_loop() if REACTOR == "asyncio" else None
 INSTALLER.install(*([] if LOOP is None else [LOOP]))
 
 from twisted.internet import reactor  # noqa: E402  # after one was installed
+from twisted.internet.task import deferLater  # noqa: E402
 
 from ipcpoll import Client, UsageError  # noqa: E402
 from ipcpoll.adapters import twisted_loop  # noqa: E402
@@ -52,6 +53,11 @@ class TestTwisted(AdapterConformance):
     can_nest = REACTOR in ("epoll", "poll", "select")
     # Twisted looks a closed descriptor up among the open ones, and the number stays in its books.
     forgets_closed_descriptors = REACTOR != "epoll"
+
+    runs_coroutines = True
+
+    async def sleep(self, seconds):
+        await deferLater(reactor, seconds)
 
     def open_loop(self):
         self.failures = []
@@ -206,7 +212,7 @@ class TestTwisted(AdapterConformance):
 
     def test_low_copy_in_the_select_reactor_alone(self, monkeypatch):
         """Others take the descriptor itself. A refused attach leaves nothing behind."""
-        monkeypatch.setattr(twisted_loop, "_MOST_FOR_SELECT", 1)
+        monkeypatch.setattr("ipcpoll.attachment.SELECT_LIMIT", 1)
         fake = FakePollable()
         if REACTOR == "select":
             before = len(os.listdir("/proc/self/fd"))

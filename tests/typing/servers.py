@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import selectors
 import socket
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, assert_type
 
 from ipcpoll import Command, Limits, Pollable, Server
+from ipcpoll.adapters import select_loop
 
 
 @dataclass
@@ -68,3 +70,7 @@ with Server("name", Add) as entered:
 pollable: Pollable = one
 
 Server("name", 5)  # type: ignore[arg-type, call-overload, unused-ignore]  # pyright: ignore[reportArgumentType]
+
+selector = selectors.DefaultSelector()
+with select_loop.attach(one, [1], selector) as attachment:
+    assert_type(attachment, select_loop.SelectorAttachment)

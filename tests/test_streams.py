@@ -1,0 +1,669 @@
+"""Answers in pieces: generators, stepped one turn at a time. Real sockets."""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import itertools
+import weakref
+from collections.abc import AsyncIterator, Generator, Iterator
+from concurrent.futures import Future
+from dataclasses import dataclass, field
+from typing import Any
+
+import pytest
+from harness import Peer, call, encode, readable, serve_until, settle
+from twisted.internet.defer import Deferred
+
+from ipcpoll import CommandError, Turn, UsageError, caller
+
+
+@dataclass
+class Desk:
+    """The program."""
+
+    log: list[Any] = field(default_factory=list)
+    futures: list[Any] = field(default_factory=list)
+    do: Any = None
+
+
+@dataclass
+class Count:
+    """Counts, and says how far it came."""
+
+    to: int
+
+    def process(self, ctx: Desk) -> Generator[int, None, str]:
+        try:
+            for number in range(self.to):
+                ctx.log.append(number)
+                yield number
+            return f"counted to {self.to}"
+        finally:
+            ctx.log.append("closed")
+
+
+@dataclass
+class Forever:
+    """Gives blobs without an end."""
+
+    size: int = 0
+
+    def process(self, ctx: Desk) -> Iterator[bytes]:
+        try:
+            while True:
+                ctx.log.append("step")
+                yield bytes(self.size)
+        finally:
+            ctx.log.append("closed")
+
+
+@dataclass
+class Job:
+    """A long job in slices, without pieces."""
+
+    turns: int
+
+    def process(self, ctx: Desk) -> Generator[Turn, None, int]:
+        for _ in range(self.turns):
+            ctx.log.append("slice")
+            yield Turn()
+        return self.turns
+
+
+@dataclass
+class Fetch:
+    """Waits for what the program finds."""
+
+    def process(self, ctx: Desk) -> Generator[str | Turn, Any, int]:
+        yield "waiting"
+        try:
+            found = yield Turn(ctx.futures[0])
+        except ValueError as error:
+            yield str(error)
+            return -1
+        yield f"found {found}"
+        return found
+
+
+@dataclass
+class Step:
+    """Does what the test says in each step."""
+
+    def process(self, ctx: Desk) -> Generator[int, None, None]:
+        for number in itertools.count():
+            ctx.log.append(number)
+            ctx.do(number)
+            yield number
+
+
+@dataclass
+class Listed:
+    """Any iterator is good."""
+
+    def process(self, ctx: Desk) -> Iterator[int]:
+        return iter([1, 2, 3])
+
+
+@dataclass
+class Now:
+    value: int
+
+    def process(self, ctx: Desk) -> int:
+        ctx.log.append(("now", self.value))
+        return self.value
+
+
+COMMANDS = [Count, Forever, Job, Fetch, Step, Listed, Now]
+
+
+@pytest.fixture
+def desk():
+    return Desk()
+
+
+@pytest.fixture
+def server(make_server):
+    server = make_server(COMMANDS)
+    yield server
+    server.close()  # endless ones would never let it fall silent
+
+
+def replies(server, peer, count, desk):
+    got = []
+    serve_until(server, lambda: got.extend(peer.received()) or len(got) >= count, desk)
+    assert len(got) == count
+    return got
+
+
+# ---------------------------------------------------------------------------------------------
+# Pieces
+
+
+def test_pieces_then_the_answer(server, desk):
+    with Peer(server) as peer:
+        peer.send(call(1, "Count", to=3))
+        assert replies(server, peer, 4, desk) == [
+            [1, 2, 0],
+            [1, 2, 1],
+            [1, 2, 2],
+            [1, 0, "counted to 3"],
+        ]
+        assert desk.log == [0, 1, 2, "closed"]
+        settle(server, desk)
+        assert server.stats()["in_flight"] == 0
+
+
+def test_any_iterator(server, desk):
+    with Peer(server) as peer:
+        peer.send(call(1, "Listed"))
+        assert replies(server, peer, 4, desk) == [[1, 2, 1], [1, 2, 2], [1, 2, 3], [1, 0, None]]
+
+
+def test_a_step_is_a_turn(server, desk):
+    with Peer(server) as peer:
+        peer.send(call(1, "Job", turns=5))
+        assert server.poll(desk, max_commands=1) == 1
+        assert desk.log == []
+        for done in range(1, 6):
+            assert readable(server)
+            assert server.pending
+            assert server.poll(desk, max_commands=1) == 1
+            assert desk.log == ["slice"] * done
+        assert peer.received() == []
+        server.poll(desk, max_commands=1)
+        assert peer.received() == [[1, 0, 5]]
+        settle(server, desk)
+
+
+def test_max_seconds_0_is_one_step(server, desk):
+    with Peer(server) as peer:
+        peer.send(call(1, "Job", turns=100))
+        server.poll(desk, max_seconds=0)
+        for done in range(1, 4):
+            assert server.poll(desk, max_seconds=0) == 1
+            assert len(desk.log) == done
+
+
+def test_generators_and_connections_take_turns(server, desk):
+    """An endless generator delays each other one by one step, and two of them go side by side."""
+    with Peer(server) as busy, Peer(server) as other:
+        busy.send(call(1, "Forever"), call(2, "Forever"))
+        server.poll(desk, max_commands=4)
+        other.send(*(call(n, "Now", value=n) for n in range(10)))
+        server.poll(desk, max_commands=40)
+        assert [message[0] for message in other.received()] == list(range(10))
+        steps = [entry if entry == "step" else "now" for entry in desk.log]
+        longest = max(len(list(group)) for kind, group in itertools.groupby(steps))
+        assert longest <= 14  # ten calls came in a row of three: two steps and one call each
+        for at in (i for i, kind in enumerate(steps) if kind == "now"):
+            assert steps[at + 1 : at + 3] in (["step", "step"], ["step", "step"][: len(steps) - at])
+        per_call = [message[0] for message in busy.received()]
+        assert abs(per_call.count(1) - per_call.count(2)) <= 2  # the first began one turn earlier
+
+
+def test_two_streams_of_one_connection_and_plain_calls(server, desk):
+    with Peer(server) as peer:
+        peer.send(call(1, "Count", to=50), call(2, "Count", to=50), call(3, "Now", value=3))
+        got = replies(server, peer, 103, desk)
+        assert [message[2] for message in got if message[:2] == [1, 2]] == list(range(50))
+        assert [message[2] for message in got if message[:2] == [2, 2]] == list(range(50))
+        assert got.index([3, 0, 3]) < 20
+
+
+def test_an_exception_ends_the_stream_with_its_error(server, desk, caplog):
+    def do(number):
+        if number == 2:
+            raise CommandError("enough", "two is enough")
+        if number == 1 and desk.futures:
+            raise KeyError("bad")
+
+    desk.do = do
+    with Peer(server) as peer:
+        peer.send(call(1, "Step"))
+        *pieces, error = replies(server, peer, 3, desk)
+        assert pieces == [[1, 2, 0], [1, 2, 1]]
+        assert error == [1, 1, {"code": "enough", "message": "two is enough"}]
+        desk.futures.append(None)
+        peer.send(call(1, "Step"))
+        piece, error = replies(server, peer, 2, desk)
+        assert piece == [1, 2, 0]
+        assert error[2] == {"code": "internal", "message": "Step raised KeyError: 'bad'"}
+    assert "the command Step raised" in caplog.text
+
+
+def test_a_piece_that_was_not_promised_ends_the_stream(make_server, desk, caplog):
+    @dataclass
+    class Wrong:
+        def process(self, ctx: Desk) -> Iterator[int]:
+            try:
+                yield 1
+                yield "two"  # type: ignore[misc]
+            finally:
+                ctx.log.append("closed")
+
+    server = make_server(Wrong)
+    with Peer(server) as peer:
+        peer.send(call(1, "Wrong"))
+        piece, error = replies(server, peer, 2, desk)
+        assert piece == [1, 2, 1]
+        assert error[1] == 1
+        assert "the piece of Wrong is not what its annotation promises" in error[2]["message"]
+        assert desk.log == ["closed"]
+        settle(server, desk)
+
+
+def test_a_piece_that_is_too_large_ends_the_stream(make_server, desk):
+    server = make_server(COMMANDS, max_answer=1000)
+    with Peer(server) as peer:
+        peer.send(call(1, "Forever", size=2000))
+        [[_, kind, body]] = replies(server, peer, 1, desk)
+        assert (kind, body["code"]) == (1, "too-large")
+        assert desk.log == ["step", "closed"]
+        settle(server, desk)
+
+
+def test_a_notification_with_pieces_runs_to_its_end(server, desk):
+    with Peer(server) as peer:
+        peer.send(call(None, "Count", to=5))
+    settle(server, desk)
+    assert desk.log == [0, 1, 2, 3, 4, "closed"]
+    assert server.stats()["in_flight"] == 0
+
+
+# ---------------------------------------------------------------------------------------------
+# Turn
+
+
+def test_turn_waits_for_a_future(server, desk):
+    desk.futures.append(Future())
+    with Peer(server) as peer:
+        peer.send(call(1, "Fetch"))
+        assert replies(server, peer, 1, desk) == [[1, 2, "waiting"]]
+        settle(server, desk)
+        assert not readable(server, 0.05)
+        desk.futures[0].set_result(3)
+        assert replies(server, peer, 2, desk) == [[1, 2, "found 3"], [1, 0, 3]]
+
+
+@pytest.mark.parametrize("kind", [Future, Deferred])
+def test_turn_raises_what_the_future_raises(server, desk, kind):
+    desk.futures.append(kind())
+    with Peer(server) as peer:
+        peer.send(call(1, "Fetch"))
+        settle(server, desk)
+        fail = desk.futures[0].set_exception if kind is Future else desk.futures[0].errback
+        fail(ValueError("nothing there"))
+        got = replies(server, peer, 3, desk)
+        assert got[1:] == [[1, 2, "nothing there"], [1, 0, -1]]
+
+
+def test_turn_with_a_future_that_is_done(server, desk):
+    done: Future[int] = Future()
+    done.set_result(4)
+    desk.futures.append(done)
+    with Peer(server) as peer:
+        peer.send(call(1, "Fetch"))
+        assert replies(server, peer, 3, desk)[-1] == [1, 0, 4]
+
+
+def test_a_cancel_while_it_waits_leaves_the_future_alone(server, desk):
+    desk.futures.append(Future())
+    with Peer(server) as peer:
+        peer.send(call(1, "Fetch"))
+        settle(server, desk)
+        peer.send(encode([1]))
+        got = replies(server, peer, 2, desk)
+        assert got[-1][2]["code"] == "cancelled"
+        assert not desk.futures[0].cancelled()
+        desk.futures[0].set_result(1)
+        settle(server, desk)
+        assert peer.received() == []
+
+
+def test_turn_takes_futures_only():
+    with pytest.raises(TypeError, match=r"^Turn takes a future or a Deferred, not 5$"):
+        Turn(5)
+    assert repr(Turn()) == "Turn()"
+    assert repr(Turn(Future())).startswith("Turn(<Future at ")
+
+
+# ---------------------------------------------------------------------------------------------
+# Back-pressure
+
+
+def test_a_slow_reader_parks_its_generator_not_the_program(server, desk):
+    with Peer(server) as slow, Peer(server) as other:
+        slow.send(call(1, "Forever", size=50_000))
+        settle(server, desk)  # it falls silent: nobody reads, and nothing more is made
+        made = desk.log.count("step")
+        assert 5 <= made <= 40
+        assert not readable(server, 0.05)
+        other.send(call(1, "Now", value=1))
+        assert replies(server, other, 1, desk) == [[1, 0, 1]]
+        assert desk.log.count("step") == made
+        got = 0
+
+        def read_on():
+            nonlocal got
+            got += len(slow.received())
+            return got > made + 20
+
+        serve_until(server, read_on, desk)  # it goes on as soon as there is room
+        slow.send(encode([1]))
+        serve_until(server, lambda: slow.received() is None or desk.log[-1] == "closed", desk)
+        settle_reading(server, slow, desk)
+
+
+def settle_reading(server, peer, desk):
+    serve_until(server, lambda: peer.received() is None or not readable(server), desk)
+
+
+def test_the_cancel_of_a_parked_stream_is_read(server, desk):
+    """Unsent answers stop the reading of calls, or memory would grow; reading them lets it in."""
+    with Peer(server) as slow:
+        slow.send(call(1, "Forever", size=50_000))
+        settle(server, desk)
+        slow.send(encode([1]))
+        serve_until(server, lambda: slow.received() is None or desk.log[-1] == "closed", desk)
+
+
+def test_a_parked_stream_ends_with_its_client(server, desk):
+    with Peer(server) as slow:
+        slow.send(call(1, "Forever", size=50_000))
+        settle(server, desk)
+    settle(server, desk)
+    assert desk.log[-1] == "closed"
+    assert server.stats()["in_flight"] == 0
+
+
+# ---------------------------------------------------------------------------------------------
+# Ending
+
+
+def test_cancel_closes_the_generator(server, desk):
+    with Peer(server) as peer:
+        peer.send(call(1, "Forever"))
+        server.poll(desk, max_commands=5)
+        peer.received()
+        peer.send(encode([1]))
+        serve_until(server, lambda: desk.log[-1] == "closed", desk)
+        settle(server, desk)
+        assert peer.received()[-1][2]["code"] == "cancelled"
+        peer.send(call(1, "Now", value=1))
+        assert replies(server, peer, 1, desk) == [[1, 0, 1]]
+
+
+def test_a_client_that_goes_closes_its_generators(server, desk):
+    with Peer(server) as peer:
+        peer.send(call(1, "Forever"), call(2, "Forever"))
+        server.poll(desk, max_commands=6)
+    settle(server, desk)
+    assert desk.log.count("closed") == 2
+    assert server.stats()["clients"] == 0
+
+
+def test_a_generator_that_does_not_want_to_end(make_server, desk, caplog):
+    @dataclass
+    class Stubborn:
+        def process(self, ctx: Desk) -> Iterator[int]:
+            while True:
+                try:
+                    yield 1
+                except GeneratorExit:
+                    yield 2
+
+    server = make_server([Stubborn, Now])
+    with Peer(server) as peer:
+        peer.send(call(1, "Stubborn"))
+        server.poll(desk, max_commands=3)
+        peer.received()
+        peer.send(encode([1]))
+        serve_until(server, lambda: not server.stats()["in_flight"], desk)
+        settle(server, desk)
+        assert peer.received()[-1][2]["code"] == "cancelled"
+    assert "the work of Stubborn could not be ended: RuntimeError" in caplog.text
+
+
+def test_close_closes_generators_and_says_so(server, desk):
+    with Peer(server) as peer:
+        peer.send(call(1, "Forever"), call(None, "Forever"))
+        server.poll(desk, max_commands=6)
+        peer.received()
+        server.close()
+        assert peer.received()[-1][2]["code"] == "shutting-down"
+        assert desk.log.count("closed") == 2
+
+
+def test_a_generator_that_closes_the_server_in_its_last_step(make_server, desk):
+    """It is on the stack, so its own answer is sent."""
+
+    @dataclass
+    class Stop:
+        def process(self, ctx: Desk) -> Generator[int, None, str]:
+            yield 1
+            ctx.do()
+            return "stopped"
+
+    server = make_server([Stop, Count])
+    desk.do = server.close
+    with Peer(server) as peer, Peer(server) as other:
+        other.send(call(1, "Count", to=10_000))
+        server.poll(desk, max_commands=2)
+        peer.send(call(1, "Stop"))
+        serve_closing(server, desk)
+        assert peer.received()[:2] == [[1, 2, 1], [1, 0, "stopped"]]
+        assert other.received()[-1][2]["code"] == "shutting-down"
+        assert desk.log[-1] == "closed"
+
+
+def test_a_generator_that_closes_the_server_in_the_midst(make_server, desk):
+    server = make_server(COMMANDS)
+    desk.do = lambda number: number == 1 and server.close()
+    with Peer(server) as peer:
+        peer.send(call(1, "Step"))
+        serve_closing(server, desk)
+        pieces = peer.received()
+        assert pieces[0] == [1, 2, 0]
+        assert pieces[-1][2]["code"] == "shutting-down"
+        assert desk.log == [0, 1]
+
+
+def serve_closing(server, desk):
+    while not server.closed:
+        assert readable(server, 20)
+        server.poll(desk)
+
+
+@pytest.mark.parametrize("interrupt", [KeyboardInterrupt, SystemExit])
+def test_an_interruption_in_a_step(server, desk, interrupt):
+    def do(number):
+        if number == 1:
+            raise interrupt
+
+    desk.do = do
+    with Peer(server) as peer, Peer(server) as other:
+        peer.send(call(1, "Step"))
+        other.send(call(1, "Count", to=3))
+        with pytest.raises(interrupt):
+            serve_until(server, lambda: False, desk)
+        got = replies(server, other, 4, desk)
+        assert got[-1] == [1, 0, "counted to 3"]
+        piece, error = peer.received()
+        assert piece == [1, 2, 0]
+        assert error[2]["code"] == "internal"
+        assert peer.received() == []
+        assert peer.ended  # as for a command that was interrupted
+        settle(server, desk)
+        assert server.stats()["in_flight"] == 0
+
+
+def test_nothing_is_left_of_a_stream_that_ended(server, desk):
+    with Peer(server) as peer:
+        peer.send(call(1, "Forever"))
+        server.poll(desk, max_commands=3)
+        [connection] = server._clients.connections.values()
+        [late] = connection.late.values()
+        generator = weakref.ref(late.work._iterator)
+        protocol = weakref.ref(connection.protocol)
+        del connection, late
+    settle(server, desk)
+    gc.collect()
+    assert generator() is None
+    assert protocol() is None
+
+
+# ---------------------------------------------------------------------------------------------
+# Nested loops
+
+
+def test_a_nested_poll_serves_others_and_never_steps_what_is_stepped(server, desk):
+    with Peer(server) as peer, Peer(server) as other, Peer(server) as third:
+        third.send(call(1, "Forever"))
+        server.poll(desk, max_commands=3)
+
+        def do(number):
+            if number == 0:
+                other.send(call(7, "Now", value=7))
+                peer.send(call(8, "Now", value=8))
+                got = []
+                serve_until(server, lambda: got.extend(other.received()) or got, desk)
+                assert got == [[7, 0, 7]]
+                desk.futures.append(desk.log.count("step"))
+                for _ in range(5):
+                    server.poll(desk, max_commands=3)
+                desk.futures.append(desk.log.count("step"))
+
+        desk.do = do
+        desk.log.clear()
+        peer.send(call(1, "Step"))
+        got = []
+        serve_until(server, lambda: got.extend(peer.received()) or len(got) > 20, desk)
+        before, after = desk.futures
+        assert after > before  # another one's generator went on meanwhile
+        assert desk.log.count(0) == desk.log.count(1) == 1
+        assert [8, 0, 8] in got  # its own connection had to wait for it, and was served then
+
+
+def test_a_deadline_that_passes_while_the_generator_is_on_the_stack(server, desk):
+    """It is ended as its step returns."""
+
+    def do(number):
+        if number == 1:
+            serve_until(server, lambda: server.next_deadline() is None, desk)
+
+    desk.do = do
+    with Peer(server) as peer:
+        peer.send(encode([1, "Step", {}, {"timeout": 0.05}]))
+        serve_until(server, lambda: 1 in desk.log and not server.stats()["in_flight"], desk)
+        settle(server, desk)
+        assert peer.received()[-1][2]["code"] == "cancelled"
+        assert desk.log == [0, 1]
+
+
+# ---------------------------------------------------------------------------------------------
+# Who asks; asynchronous generators
+
+
+def test_caller_is_known_in_each_step(make_server, desk):
+    import os
+
+    @dataclass
+    class Who:
+        def process(self, ctx: Desk) -> Iterator[int]:
+            yield caller().pid
+            yield caller().pid
+
+    server = make_server(Who)
+    with Peer(server) as peer:
+        peer.send(call(1, "Who"))
+        got = replies(server, peer, 3, desk)
+        assert [message[2] for message in got[:2]] == [os.getpid()] * 2
+    with pytest.raises(UsageError):
+        caller()
+
+
+@dataclass
+class Ticks:
+    """An asynchronous generator."""
+
+    to: int
+
+    async def process(self, ctx: Desk) -> AsyncIterator[int]:
+        try:
+            for number in range(self.to):
+                await asyncio.sleep(0)
+                ctx.log.append(number)
+                yield number
+            if self.to == 3:
+                raise CommandError("three", "is too many")
+        finally:
+            ctx.log.append("closed")
+
+
+def test_without_a_loop_an_asynchronous_generator_is_refused(make_server, desk):
+    server = make_server(Ticks)
+    with Peer(server) as peer:
+        peer.send(call(1, "Ticks", to=2))
+        [[_, kind, body]] = replies(server, peer, 1, desk)
+        assert (kind, body["code"]) == (1, "internal")
+        assert "asyncio_loop" in body["message"]
+
+
+def test_an_asynchronous_generator(make_server, desk):
+    server = make_server([Ticks, Now])
+
+    async def replies(peer, count):
+        got = []
+        while len(got) < count:
+            server.poll(desk)
+            await asyncio.sleep(0)
+            got.extend(peer.received())
+        return got
+
+    async def until(condition):
+        async with asyncio.timeout(20):
+            while not condition():
+                server.poll(desk)
+                await asyncio.sleep(0)
+
+    async def main() -> None:
+        server.spawn = asyncio.get_running_loop().create_task
+        server.make_event = asyncio.Event
+        with Peer(server) as peer:
+            peer.send(call(1, "Ticks", to=2))
+            assert await replies(peer, 3) == [[1, 2, 0], [1, 2, 1], [1, 0, None]]
+            assert desk.log == [0, 1, "closed"]
+            peer.send(call(2, "Ticks", to=3))
+            *_, error = await replies(peer, 4)
+            assert error == [2, 1, {"code": "three", "message": "is too many"}]
+            desk.log.clear()
+            peer.send(call(3, "Ticks", to=10**9))
+            await until(lambda: 5 in desk.log)
+            peer.send(encode([3]))
+            await until(lambda: "closed" in desk.log)
+            # One piece ahead at most: a reader that does not read stops it.
+            desk.log.clear()
+            peer.received()
+            settle(server, desk)
+            peer.send(call(4, "Ticks", to=10**9))
+        await until(lambda: not server.stats()["clients"])
+        await until(lambda: not server.stats()["in_flight"])
+        assert len(asyncio.all_tasks()) == 1
+
+    asyncio.run(main())
+
+
+def test_streams_share_max_in_flight(make_server, desk):
+    server = make_server(COMMANDS, max_in_flight=2)
+    with Peer(server) as peer:
+        peer.send(*(call(n, "Forever") for n in range(3)))
+        got = []
+        serve_until(
+            server,
+            lambda: got.extend(peer.received()) or any(m[1] == 1 for m in got),
+            desk,
+        )
+        [error] = [message for message in got if message[1] == 1]
+        assert (error[0], error[2]["code"]) == (2, "busy")
+    server.close()
