@@ -55,17 +55,27 @@ class Connection:
 
     def next(self) -> Any:
         """Return the next message of the client, which must come; None at its end."""
-        while (payload := self._frames.next()) is None:
+        while not (messages := self.heard(1)) and not self.ended:
             assert readable(self.socket, PATIENCE), "the client said nothing"
+        return messages[0] if messages else None
+
+    def heard(self, most: int = 1 << 30) -> list[Any]:
+        """Return the messages that have come, without waiting."""
+        messages: list[Any] = []
+        while len(messages) < most:
+            payload = self._frames.next()
+            if payload is not None:
+                messages.append(cbor2.loads(payload))
+                continue
+            if self.ended or not readable(self.socket):
+                break
             try:
                 data = self.socket.recv(65536)
             except ConnectionResetError:
                 data = b""
-            if not data:
-                self.ended = True
-                return None
+            self.ended = not data
             self._frames.feed(data)
-        return cbor2.loads(payload)
+        return messages
 
     @property
     def is_silent(self) -> bool:

@@ -473,7 +473,7 @@ def test_deadline_ends_a_call_that_was_not_read(path, client):
 def test_result_keeps_the_deadline_without_a_loop(fake, client):
     future = client.submit(Echo(1), timeout=0.02)
     fake.accept().next()
-    with pytest.raises(NotAnswered, match="within 0.02 s"):
+    with pytest.raises(NotAnswered, match=r"within 0\.02 s"):
         future.result()
 
 
@@ -584,18 +584,18 @@ def test_one_turn_a_poll(fake, client):
 
 
 def test_edge_triggered_host_polls_until_nothing_is_pending(path):
-    with FakeServer(path) as fake, Client(path, limits=Limits(read_size=64)) as client:
-        with select.epoll() as epoll:
-            epoll.register(client, select.EPOLLIN | select.EPOLLET)
-            futures = [client.submit(Echo(i)) for i in range(100)]
-            fake.accept().say(*([i + 1, 0, i] for i in range(100)))
-            deadline = time.monotonic() + PATIENCE
-            while not all(future.done() for future in futures):
-                assert time.monotonic() < deadline
-                if epoll.poll(0.5):
+    limits = Limits(read_size=64)
+    with FakeServer(path) as fake, Client(path, limits=limits) as client, select.epoll() as epoll:
+        epoll.register(client, select.EPOLLIN | select.EPOLLET)
+        futures = [client.submit(Echo(i)) for i in range(100)]
+        fake.accept().say(*([i + 1, 0, i] for i in range(100)))
+        deadline = time.monotonic() + PATIENCE
+        while not all(future.done() for future in futures):
+            assert time.monotonic() < deadline
+            if epoll.poll(0.5):
+                client.poll(max_seconds=0)
+                while client.pending:
                     client.poll(max_seconds=0)
-                    while client.pending:
-                        client.poll(max_seconds=0)
 
 
 def test_idle_second_without_a_poll(server):
@@ -817,7 +817,7 @@ def test_nothing_is_left_after_close(server):
     gc.collect()
     gc.disable()
     try:
-        del client, futures, last
+        client = futures = last = None
         assert [reference() for reference in references] == [None] * len(references)
     finally:
         gc.enable()
