@@ -326,9 +326,9 @@ class Pump:
             channel = pending.channel
             end = min(pending.deadline, until)
             if channel is None:
-                if now >= end:
-                    break
                 line = pending.line
+                if now >= end or pending not in line.waiting:
+                    break
                 if now < line.retry_at:
                     time.sleep(min(line.retry_at, end) - now)
                 else:

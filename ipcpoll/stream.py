@@ -158,14 +158,11 @@ class Stream(Pending, Generic[P, R]):
             raise StopIteration
         raise UsageError("no piece has come")
 
-    def notify(self, function: Callable[[], None] | None) -> None:
+    def notify(self, function: Callable[[], None]) -> None:
         """Call `function` once, inside `poll`, when there is something for `next_come`."""
         self._wake = function
-        if function is None:
-            self.deadline = math.inf
-        else:
-            self.await_next()
-            self._pump.arrange()
+        self.await_next()
+        self._pump.arrange()
 
     def await_next(self) -> None:
         """Let the time limit of the next piece begin, for `poll` to hand it over."""

@@ -391,6 +391,28 @@ def test_cancelled_reader_ends_the_stream(loop, fake):
     loop.run(main)
 
 
+def test_two_tasks_that_read_one_stream(loop, fake):
+    async def main():
+        async with loop.AsyncClient(fake.path) as client:
+            stream = client.stream(Count())
+
+            async def one():
+                return await anext(stream)
+
+            async def speak():
+                connection = await loop.accept(fake)
+                for _ in range(3):
+                    await loop.turn()
+                connection.say([1, 2, 5])
+
+            *results, _ = await loop.together(one, one, speak)
+            error, piece = sorted(results, key=lambda result: result == 5)
+            assert (type(error), piece) == (UsageError, 5)
+            stream.close()
+
+    loop.run(main)
+
+
 def test_stream_that_is_left_early(loop, fake):
     async def main():
         async with loop.AsyncClient(fake.path) as client:
