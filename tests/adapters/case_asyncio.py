@@ -11,7 +11,7 @@ import pytest
 
 from ipcpoll import Client, UsageError
 from ipcpoll.adapters import asyncio_loop
-from ipcpoll.testing import PATIENCE, AdapterConformance, Do, Echo, FakePollable
+from ipcpoll.testing import PATIENCE, AdapterConformance, Do, Echo, FakePollable, polled
 
 
 class AsyncioConformance(AdapterConformance):
@@ -104,8 +104,7 @@ class AsyncioConformance(AdapterConformance):
         assert fake.fileno() == number
         self.attach(fake, None)
         fake.ready()
-        self.run(seconds=0.05)
-        assert len(fake.polls) == 1
+        self.run(until=polled(fake))
         fake.close()
 
     def test_descriptor_closed_behind_the_attachment(self):
@@ -159,7 +158,7 @@ class AsyncioConformance(AdapterConformance):
         self.attach(fake, None)
         fake.error = ValueError("told")
         fake.ready()
-        self.run(seconds=0.05)
+        self.run(until=polled(fake))
         fake.close()
         [context] = self.contexts
         assert "Exception in poll of <ipcpoll.testing.FakePollable" in context["message"]
