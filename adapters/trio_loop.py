@@ -14,11 +14,12 @@ cancels it.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import trio
 
-from ipcpoll import Pollable, TaskAttachment
+from ipcpoll import AwaitingClient, Client, Pollable, TaskAttachment
 
 
 class TrioAttachment(TaskAttachment):
@@ -84,3 +85,26 @@ def attach(
         attachment.detach()
         raise
     return attachment
+
+
+class AsyncClient(AwaitingClient):
+    """A client whose calls are awaited in trio.
+
+    ::
+
+        async with trio_loop.AsyncClient("service") as client:
+            answer = await client.call(Status())
+            async for piece in client.stream(Watch(), timeout=None):
+                ...
+
+    It needs no nursery: a system task watches for it, until it is closed.
+    """
+
+    def _attach(self, client: Client) -> None:
+        attachment = TrioAttachment(client, None, None, raises=False)
+        trio.lowlevel.spawn_system_task(attachment.run, name=type(self))
+
+    async def _until(self, start: Callable[[Callable[[], None]], None]) -> None:
+        called = trio.Event()
+        start(called.set)
+        await called.wait()

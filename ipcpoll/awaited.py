@@ -18,6 +18,7 @@ from . import codec
 from .answers import Turn
 from .client import Client
 from .command import Command
+from .errors import UsageError
 from .limits import DEFAULT_LIMITS, Limits
 from .protocol import call_payload_plain
 from .schema import resolve
@@ -147,6 +148,7 @@ class AsyncStream(Generic[P, R]):
     ) -> None:
         self._stream = stream
         self._until = until
+        self._awaited = False
 
     @property
     def result(self) -> R:
@@ -173,12 +175,17 @@ class AsyncStream(Generic[P, R]):
     async def __anext__(self) -> P:
         """Return the next piece. A task that is cancelled here ends the stream."""
         stream = self._stream
+        if self._awaited:
+            raise UsageError("another task waits for the next piece of this stream already")
         if not stream.has_come:
+            self._awaited = True
             try:
                 await self._until(stream.notify)
             except BaseException:
                 stream.close()
                 raise
+            finally:
+                self._awaited = False
         try:
             return stream.next_come()
         except StopIteration:

@@ -286,10 +286,24 @@ class Channel:
 
     def take_back(self, frame: Outgoing) -> bool:
         """Forget a frame that waits to be sent; return False if some or all of it was sent."""
-        if frame.begun or frame not in self._out:
+        if not self.waits(frame):
             return False
         self._out.remove(frame)
         return True
+
+    def waits(self, frame: Outgoing) -> bool:
+        """Return whether not a byte of a frame was sent."""
+        return not frame.begun and frame in self._out
+
+    def is_unsent(self, call_id: int) -> bool:
+        """Return whether not a byte of a call was sent."""
+        return any(frame.call_id == call_id and not frame.begun for frame in self._out)
+
+    def abandon(self) -> None:
+        """Close the socket in a forked child, and tell nobody."""
+        self._takers.clear()
+        self.on_close = None
+        self.close()
 
     def close(self) -> None:
         """Close the connection. Idempotent."""
@@ -338,6 +352,11 @@ class Channel:
         self._at_end = not data
         self.more = len(data) >= self._read_size
         return bool(data)
+
+    @property
+    def has_work(self) -> bool:
+        """Whether there is a whole frame to take, or the end, or maybe more to receive."""
+        return self.more or (self._untaken and (bool(self._protocol.waiting) or self._at_end))
 
     def take(self) -> bool:
         """Take one frame that was received, and the end behind the last; False: there is none."""

@@ -332,7 +332,7 @@ class Client:
             attachment.abandon()
         if self._pump is not None:
             self._pump.abandon()
-        self._line.drop()
+        self._line.abandon()
 
     # -----------------------------------------------------------------------------------------
     # Inside

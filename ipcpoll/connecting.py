@@ -87,13 +87,19 @@ class Dialer:
         path = self._path
         if self._private:
             _check_private(path)
-        with ExitStack() as undo:
-            address = path
-            if len(os.fsencode(path)) > MOST_PATH_BYTES:
-                address = _short_way(path, undo)
-            made, result = _connected(path, address)
-        if made is not None:
+        if len(os.fsencode(path)) <= MOST_PATH_BYTES:
+            made = _connected(path, path)
+        else:
+            with ExitStack() as undo:
+                made = _connected(path, _short_way(path, undo))
+        if not isinstance(made, int):
             return made
+        self._judge(made)
+        return None
+
+    def _judge(self, result: int) -> None:
+        """Raise unless another attempt may help against what connect(2) said."""
+        path = self._path
         self._refused = result == errno.ECONNREFUSED
         if result in (errno.ENOENT, errno.ENOTDIR):
             raise reasons.nothing_there(path)
@@ -105,7 +111,6 @@ class Dialer:
                 raise reasons.nobody_listens(path)
         elif result not in (errno.EAGAIN, errno.EINTR):
             raise OSError(result, f"the program can't be reached: {os.strerror(result)}", path)
-        return None
 
     def overdue(self, seconds: float) -> Exception:
         """Return why there is no connection after so many seconds of attempts."""
@@ -125,22 +130,25 @@ def connect(path: str, wait: WaitTime, *, private: bool) -> tuple[socket.socket,
     return made
 
 
-def _connected(path: str, address: str) -> tuple[tuple[socket.socket, Credentials] | None, int]:
-    """Return a connection and 0, or None and what connect(2) said."""
-    with ExitStack() as undo:
-        sock = undo.enter_context(unix_socket())
+def _connected(path: str, address: str) -> tuple[socket.socket, Credentials] | int:
+    """Return a connection, or what connect(2) said."""
+    sock = unix_socket()
+    try:
         # Non-blocking: over AF_UNIX a connection is made at once, and a full backlog is EAGAIN.
         # A blocking connect(2) that a signal interrupts can seem to succeed.
         result = sock.connect_ex(address)
-        if result:
-            return None, result
-        who = credentials(sock)
-        if who.uid == os.geteuid():
-            undo.pop_all()
-            return (sock, who), 0
-        if who.uid != NOBODY:
-            raise reasons.other_user(path, who)
-        return None, errno.EAGAIN  # it is not connected after all
+        if result == 0:
+            who = credentials(sock)
+            if who.uid == os.geteuid():
+                return sock, who
+            if who.uid != NOBODY:
+                raise reasons.other_user(path, who)
+            result = errno.EAGAIN  # it is not connected after all
+    except BaseException:
+        sock.close()
+        raise
+    sock.close()
+    return result
 
 
 def _short_way(path: str, undo: ExitStack) -> str:

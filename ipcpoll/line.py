@@ -71,6 +71,10 @@ class Pending(ABC):
         self.call_id = call_id = channel.new_id()
         channel.post(call_id, b"\x83" + codec.encode(call_id) + self._body)
 
+    def is_unsent(self, channel: Channel) -> bool:
+        """Return whether not a byte of it was sent."""
+        return channel.is_unsent(self.call_id)
+
     def posted(self, channel: Channel) -> None:
         """Note where it is in flight."""
         self.channel = channel
@@ -101,6 +105,8 @@ class Line:
         """When the next attempt to connect is due, while something waits for it."""
         self.waiting: list[Pending] = []
         """What waits for a connection."""
+        self.begun: list[Pending] = []
+        """What waits on the connection to be sent together, by `send_begun`."""
         self._path = path
         self._limits = limits
         self._private = private
@@ -111,6 +117,8 @@ class Line:
 
     def post(self, post: Callable[[Channel], T], wait: WaitTime) -> tuple[Channel, T]:
         """Post something on a connection that works; return that and what `post` returned."""
+        if self.begun:
+            self.send_begun()
         channel = self.channel
         if channel is not None and channel.usable:
             posted = post(channel)
@@ -127,18 +135,34 @@ class Line:
     # For calls that nobody waits for. Nothing here blocks.
 
     def start(self, pending: Pending) -> None:
-        """Send it, or let it wait for a connection. Raises FrameTooLarge."""
-        if not self.waiting:
-            channel = self.channel
-            if channel is not None and channel.usable:
-                pending.post(channel)
-                channel.send()
-                if not channel.untouched:
+        """Let it wait to be sent, by `send_begun`, or for a connection. Raises FrameTooLarge."""
+        channel = self.channel
+        if channel is not None and channel.usable and not self.waiting:
+            pending.post(channel)
+            self.begun.append(pending)
+        else:
+            self._wait_for_connection([pending])
+
+    def send_begun(self) -> None:
+        """Send what was started, as much as there is room for."""
+        begun, self.begun = self.begun, []
+        channel = self.channel
+        if channel is not None and begun:
+            channel.send()
+            unsent = []
+            for pending in begun:
+                if not channel.usable and pending.is_unsent(channel):
+                    unsent.append(pending)
+                else:
                     pending.posted(channel)
-                    return
+            if unsent:
+                self._wait_for_connection(unsent)
+
+    def _wait_for_connection(self, pending: list[Pending]) -> None:
+        connects = bool(self.waiting)
+        self.waiting += pending
+        if not connects:
             self.drop()
-        self.waiting.append(pending)
-        if len(self.waiting) == 1:
             self._dialer = None
             self.attempt()
 
@@ -175,9 +199,14 @@ class Line:
         return dialer.overdue(pending.seconds)
 
     def withdraw(self, pending: Pending) -> None:
-        """Forget what waits for a connection."""
+        """Forget what waits for a connection, or to be sent."""
         if pending in self.waiting:
             self.waiting.remove(pending)
+        if pending in self.begun:
+            self.begun.remove(pending)
+            if self.channel is not None:
+                pending.posted(self.channel)
+                pending.give_up()
 
     # -----------------------------------------------------------------------------------------
     # For both
@@ -188,11 +217,18 @@ class Line:
         if channel is not None:
             channel.close()
 
+    def abandon(self) -> None:
+        """Close the connection in a forked child, and tell nobody."""
+        channel, self.channel = self.channel, None
+        if channel is not None:
+            channel.abandon()
+
     def end(self) -> None:
         """Close the connection, and end what waits for one. Idempotent."""
         self.drop()
-        waiting, self.waiting = self.waiting, []
-        for pending in waiting:
+        ended = self.begun + self.waiting
+        self.begun, self.waiting = [], []
+        for pending in ended:
             pending.lose(reasons.closed_here)
 
     def _connected(self, sock: socket.socket, server: Credentials) -> Channel:
@@ -200,22 +236,19 @@ class Line:
         channel = self.channel = Channel(self._path, self._limits, sock, server)
         if self.waiting:
             waiting, self.waiting = self.waiting, []
-            self._send_all(channel, waiting)
+            for pending in waiting:
+                try:
+                    pending.post(channel)
+                except FrameTooLarge as error:
+                    pending.lose(_always(error.with_traceback(None)))
+                else:
+                    self.begun.append(pending)
+            self.send_begun()
         return channel
 
-    def _send_all(self, channel: Channel, waiting: list[Pending]) -> None:
-        posted: list[Pending] = []
-        for pending in waiting:
-            try:
-                pending.post(channel)
-            except FrameTooLarge as error:
-                reason = error.with_traceback(None)
-                pending.lose(lambda reason=reason: reason)  # type: ignore[misc]
-            else:
-                posted.append(pending)
-        channel.send()
-        for pending in posted:
-            pending.posted(channel)
+
+def _always(error: Exception) -> Callable[[], Exception]:
+    return lambda: error
 
 
 _LONGEST_PAUSE = 1.0

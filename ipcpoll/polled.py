@@ -7,6 +7,7 @@ that.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from contextlib import ExitStack
 
@@ -65,6 +66,10 @@ class Polled:
     def _forget(self, fd: int) -> None:
         if self._watched.pop(fd, None) is not None and self._fd >= 0:
             self._poller.unregister(fd)
+
+    def is_late(self, moment: float) -> bool:
+        """Return whether the descriptor would tell of this moment too late."""
+        return moment < math.inf and (self._armed is None or moment < self._armed)
 
     def arm(self, when: float | None) -> None:
         """Become readable at this moment; None: not by the time."""

@@ -21,6 +21,7 @@ import itertools
 import math
 import threading
 import time
+import weakref
 from collections import deque
 
 from .channel import MOST_LATE, TimedOut
@@ -30,6 +31,7 @@ from .line import Line, Pending
 from .polled import Polled
 from .poller import HANGUP, READ, WRITE
 
+_MOST_JOINED = 16  # calls that are sent together
 _FEW = 64  # moments that are not worth sorting out
 
 
@@ -48,9 +50,10 @@ class Pump:
         self._row: dict[Line, None] = {}  # lines with frames to take
         self._given_up: deque[Pending] = deque()  # by other threads
         self._polled: Polled | None = None
-        # When which call is over. What is over earlier, or later by now, is sorted out as it comes
-        # to the top.
-        self._moments: list[tuple[float, int, Pending]] = []
+        self._polls = 0  # on the stack
+        # When the time of which call is over. What ended, or has more time by now, is sorted out
+        # as it comes to the top. Weakly, or it would keep answers alive.
+        self._moments: list[tuple[float, int, weakref.ref[Pending]]] = []
         self._order = itertools.count()
         self._most_moments = _FEW
 
@@ -82,17 +85,31 @@ class Pump:
         self._lines[line] = None
         line.start(pending)
         self.remind(pending)
-        if self._polled is not None:
+        if self._polls and len(line.begun) < _MOST_JOINED:
+            return  # sent together at the end of the poll
+        line.send_begun()
+        channel = line.channel
+        if self._polled is not None and (
+            channel is None
+            or channel.on_close is None
+            or channel.wants_room
+            or self.ready
+            or self._polled.is_late(pending.deadline)
+        ):
             self.settle()
 
     def remind(self, pending: Pending) -> None:
         """Look after a call's deadline from now on."""
         if pending.deadline == math.inf:
             return
-        heapq.heappush(self._moments, (pending.deadline, next(self._order), pending))
+        heapq.heappush(self._moments, (pending.deadline, next(self._order), weakref.ref(pending)))
         if len(self._moments) > self._most_moments:  # of calls that are over, for the most part
-            calls = {call: order for _, order, call in self._moments if call.deadline != math.inf}
-            self._moments = [(call.deadline, order, call) for call, order in calls.items()]
+            orders = {call: order for _, order, ref in self._moments if (call := ref()) is not None}
+            self._moments = [
+                (call.deadline, order, weakref.ref(call))
+                for call, order in orders.items()
+                if call.deadline != math.inf
+            ]
             heapq.heapify(self._moments)
             self._most_moments = 2 * len(self._moments) + _FEW
 
@@ -107,6 +124,7 @@ class Pump:
         with self.door:
             self.thread = threading.get_ident()
             polled = self._in_loop()
+        self._polls += 1
         try:
             with self.door:
                 self._take_in(polled)
@@ -121,13 +139,17 @@ class Pump:
                 if time.monotonic() - began >= (seconds if turns else max(seconds, least)):
                     break
         finally:
+            self._polls -= 1
             if not self.door.is_shut:
                 with self.door:
                     self.settle()
         return turns
 
     def settle(self) -> None:
-        """Let the descriptor say what there is to do. Door open."""
+        """Send what was begun, and let the descriptor say what there is to do. Door open."""
+        for line in list(self._lines):
+            if line.begun:
+                line.send_begun()
         polled = self._polled
         if polled is None:
             return
@@ -138,6 +160,8 @@ class Pump:
             if not channel.usable:
                 line.drop()
                 continue
+            if channel.has_work and line not in self._full:
+                self._row[line] = None
             mask = 0 if line in self._full else READ
             polled.watch(line, channel, mask | (WRITE if channel.wants_room else 0))
         polled.arm(self.next_deadline())
@@ -163,7 +187,7 @@ class Pump:
         if self._polled is not None:
             self._polled.close()
         for line in self._lines:
-            line.drop()
+            line.abandon()
 
     # -----------------------------------------------------------------------------------------
     # For futures and streams
@@ -214,7 +238,8 @@ class Pump:
             self._full.add(line)
         elif line in self._full:
             self._full.discard(line)
-            self._row[line] = None
+            if line.channel is not None and line.channel.has_work:
+                self._row[line] = None
             self.arrange()
 
     # -----------------------------------------------------------------------------------------
@@ -227,6 +252,9 @@ class Pump:
         return self._polled
 
     def _take_in(self, polled: Polled) -> None:
+        for line in list(self._lines):
+            if line.begun:
+                line.send_begun()
         for line, mask in polled.ready():
             channel = line.channel
             if channel is None:
@@ -235,7 +263,8 @@ class Pump:
                 channel.send()
             if mask & (READ | HANGUP) and line not in self._full:
                 channel.receive()
-                self._row[line] = None
+                if channel.has_work:
+                    self._row[line] = None
         while self._given_up:
             self._give_up(self._given_up.popleft())
         now = time.monotonic()
@@ -256,13 +285,14 @@ class Pump:
         """Return the call whose time is over first."""
         moments = self._moments
         while moments:
-            when, order, pending = moments[0]
-            if pending.deadline == when:
-                return pending
-            if pending.deadline == math.inf:
+            when, order, ref = moments[0]
+            pending = ref()
+            if pending is None or pending.deadline == math.inf:
                 heapq.heappop(moments)
+            elif pending.deadline == when:
+                return pending
             else:
-                heapq.heapreplace(moments, (pending.deadline, order, pending))
+                heapq.heapreplace(moments, (pending.deadline, order, ref))
         return None
 
     def _deliver(self) -> None:
@@ -282,19 +312,23 @@ class Pump:
         channel = line.channel
         if channel is None or line in self._full:
             return
-        if channel.take() or (channel.more and channel.receive()):
+        if not channel.take() and channel.more:
+            channel.receive()
+        if channel.has_work:
             self._row[line] = None  # at the end
 
     def _wait(self, pending: Pending, until: float) -> None:
         late = 0
+        if pending.line.begun:
+            pending.line.send_begun()
         while not pending.has_come:
             now = time.monotonic()
             channel = pending.channel
             end = min(pending.deadline, until)
             if channel is None:
-                if now >= end:
-                    break
                 line = pending.line
+                if now >= end or pending not in line.waiting:
+                    break
                 if now < line.retry_at:
                     time.sleep(min(line.retry_at, end) - now)
                 else:

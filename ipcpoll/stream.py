@@ -17,6 +17,7 @@ from collections.abc import Callable
 from concurrent.futures import Future
 from typing import Any, Generic, TypeVar
 
+from .channel import Channel
 from .connecting import WaitTime
 from .errors import (
     CommandError,
@@ -120,7 +121,6 @@ class Stream(Pending, Generic[P, R]):
             raise UsageError("the pieces of this stream go to a function already")
         self._each = _Each(self._pump, self, function, gap)
         self.await_next()
-        self._pump.remind(self)
         self._pump.arrange()
         return self._each
 
@@ -158,15 +158,11 @@ class Stream(Pending, Generic[P, R]):
             raise StopIteration
         raise UsageError("no piece has come")
 
-    def notify(self, function: Callable[[], None] | None) -> None:
+    def notify(self, function: Callable[[], None]) -> None:
         """Call `function` once, inside `poll`, when there is something for `next_come`."""
         self._wake = function
-        if function is None:
-            self.deadline = math.inf
-        else:
-            self.await_next()
-            self._pump.remind(self)
-            self._pump.arrange()
+        self.await_next()
+        self._pump.arrange()
 
     def await_next(self) -> None:
         """Let the time limit of the next piece begin, for `poll` to hand it over."""
@@ -174,6 +170,7 @@ class Stream(Pending, Generic[P, R]):
             self._pump.ready[self] = None
         if not self._over:
             self.deadline = time.monotonic() + self.seconds
+            self._pump.remind(self)
 
     # -----------------------------------------------------------------------------------------
     # For the pump
@@ -188,7 +185,6 @@ class Stream(Pending, Generic[P, R]):
         if isinstance(response, Piece):
             self._unread.append((response.item, response.lost, self._gap))
             self._gap = False
-            self._away = None
             self._back_off = patient_back_off()
             if len(self._unread) >= _MOST_UNREAD:
                 self._pump.fill(self.line, full=True)
@@ -198,6 +194,11 @@ class Stream(Pending, Generic[P, R]):
             self._finish(None)
         else:
             self._fail(response.error)
+
+    def posted(self, channel: Channel) -> None:
+        """Note where it is in flight."""
+        self._away = None
+        super().posted(channel)
 
     def lose(self, end: Callable[[], Exception]) -> None:
         """Learn that nothing will come."""

@@ -187,6 +187,10 @@ class SubmittedNotification(Submitted[None]):
         """Let it wait to be sent. Raises FrameTooLarge."""
         self._frame = channel.post_notification(b"\x83" + self._body)
 
+    def is_unsent(self, channel: Channel) -> bool:
+        """Return whether not a byte of it was sent."""
+        return channel.waits(self._frame)
+
     def posted(self, channel: Channel) -> None:
         """Note where it waits to be sent."""
         self.channel = channel

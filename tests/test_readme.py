@@ -37,7 +37,7 @@ COMMANDS = {
 }
 
 # How a Python block is run: beside which server, and with which arguments.
-MODULES = {"README.md calc.py"}
+MODULES = {"README.md calc.py", "docs/clients.md render.py"}
 SERVERS = {
     "README.md app.py",
     "README.md watch.py",
@@ -45,6 +45,7 @@ SERVERS = {
     "docs/adapters.md in_poll.py",
     "docs/adapters.md in_epoll.py",
     "docs/adapters.md in_trio.py",
+    "docs/clients.md studio.py",
 }
 NEEDS = {"docs/adapters.md in_trio.py": ("trio", "pip install trio")}
 PROGRAMS = {
@@ -54,6 +55,9 @@ PROGRAMS = {
     ("README.md ask.py", "docs/adapters.md in_poll.py"): [],
     ("README.md ask.py", "docs/adapters.md in_epoll.py"): [],
     ("README.md ask.py", "docs/adapters.md in_trio.py"): [],
+    ("docs/clients.md wait.py", "docs/clients.md studio.py"): [],
+    ("docs/clients.md poll_it.py", "docs/clients.md studio.py"): [],
+    ("docs/clients.md await_it.py", "docs/clients.md studio.py"): [],
     ("docs/protocol.md plain_client.py", "README.md app.py"): ["ipcpoll/calc.sock"],
 }
 # An adapter, and the suite that proves it: run by test_stranger_proves_an_adapter.

@@ -1,4 +1,4 @@
-"""What `call`, `map`, `send`, `request` and `notify` are to a type checker."""
+"""What the calls of a client, and of one that awaits, are to a type checker."""
 
 from __future__ import annotations
 
@@ -7,7 +7,8 @@ from concurrent.futures import Future
 from dataclasses import dataclass
 from typing import Any, assert_type
 
-from ipcpoll import Client, send
+from ipcpoll import AsyncStream, Client, Stream, Subscription, Turn, send
+from ipcpoll.adapters import asyncio_loop, trio_loop
 
 
 @dataclass
@@ -82,6 +83,25 @@ class Promise:
 
 
 @dataclass
+class Slices:
+    def process(self, ctx: object) -> Generator[int | Turn, Any, str]:
+        yield Turn()
+        return "done"
+
+
+@dataclass
+class Logs:
+    async def process(self, ctx: object) -> AsyncIterator[str]:
+        yield ""
+
+
+@dataclass
+class Prices:
+    def process(self, ctx: object) -> Subscription[float]:
+        raise NotImplementedError
+
+
+@dataclass
 class NoCommand:
     a: int
 
@@ -99,6 +119,31 @@ assert_type(client.call(Watch()), None)
 assert_type(client.call(Ask()), str)
 assert_type(client.call(Promise()), float)
 assert_type(client.call(Later()), bytes)
+assert_type(client.call(Slices()), str)
+assert_type(client.call(Logs()), None)
+assert_type(client.call(Prices()), None)
+
+assert_type(client.submit(Add(2, 3)), Future[int])
+assert_type(client.submit(Add(2, 3), timeout=None).result(), int)
+assert_type(client.submit(Find("x")), Future[Found | Missing | None])
+assert_type(client.submit(Job()), Future[str])
+assert_type(client.submit(Count()), Future[None])
+assert_type(client.submit(Prices()), Future[None])
+assert_type(client.submit(Ask()), Future[str])
+assert_type(client.submit(Promise()), Future[float])
+assert_type(client.submit(Later()), Future[bytes])
+
+assert_type(client.stream(Job()), Stream[int, str])
+assert_type(client.stream(Slices(), timeout=None), Stream[int, str])
+assert_type(client.stream(Count(), resume=True), Stream[int, None])
+assert_type(client.stream(Watch()), Stream[int, None])
+assert_type(client.stream(Logs()), Stream[str, None])
+assert_type(client.stream(Prices()), Stream[float, None])
+assert_type(list(client.stream(Prices())), list[float])
+assert_type(client.stream(Job()).result, str)
+with client.stream(Job()) as pieces:
+    assert_type(next(pieces), int)
+    assert_type(pieces.each(print), Future[str])
 
 assert_type(send(Add(2, 3), "name"), int)
 assert_type(send(Find("x"), "/tmp/path", timeout=2), Found | Missing | None)
@@ -109,6 +154,11 @@ assert_type(send(Later(), "name"), bytes)
 
 assert_type(list(client.map(Add(i, 1) for i in range(3))), list[int])
 assert_type(client.map([Find("x")], depth=2), Iterator[Found | Missing | None])
+assert_type(client.map([Job(), Job()]), Iterator[str])
+assert_type(client.map([Count()], depth=2, timeout=1), Iterator[None])
+assert_type(client.map([Prices()]), Iterator[None])
+assert_type(client.map([Ask()]), Iterator[str])
+assert_type(client.map([Later()]), Iterator[bytes])
 
 assert_type(client.notify(Add(2, 3)), None)
 assert_type(client.request("Add", {"a": 1, "b": 2}), Any)
@@ -118,3 +168,27 @@ with Client("name") as entered:
 
 client.call(NoCommand(1))  # type: ignore[arg-type, call-overload, unused-ignore]  # pyright: ignore[reportCallIssue, reportArgumentType]
 client.call("Add")  # type: ignore[arg-type, call-overload, unused-ignore]  # pyright: ignore[reportCallIssue, reportArgumentType]
+client.submit(NoCommand(1))  # type: ignore[arg-type, call-overload, unused-ignore]  # pyright: ignore[reportCallIssue, reportArgumentType]
+client.stream(Add(1, 2))  # type: ignore[arg-type, call-overload, unused-ignore]  # pyright: ignore[reportCallIssue, reportArgumentType]
+
+
+async def awaited(client: asyncio_loop.AsyncClient | trio_loop.AsyncClient) -> None:
+    assert_type(await client.call(Add(2, 3)), int)
+    assert_type(await client.call(Find("x"), timeout=1.0), Found | Missing | None)
+    assert_type(await client.call(Slices()), str)
+    assert_type(await client.call(Prices()), None)
+    assert_type(await client.call(Ask()), str)
+    assert_type(await client.call(Later()), bytes)
+    assert_type(await client.notify(Add(2, 3)), None)
+    assert_type(await client.request("Add", {"a": 1, "b": 2}), Any)
+    assert_type(client.stream(Slices()), AsyncStream[int, str])
+    async for piece in client.stream(Prices(), timeout=None):
+        assert_type(piece, float)
+    async with client.stream(Job()) as stream:
+        assert_type(await anext(stream), int)
+        assert_type(stream.result, str)
+
+
+async def entered_async() -> None:
+    async with asyncio_loop.AsyncClient("name") as awaiting:
+        assert_type(awaiting, asyncio_loop.AsyncClient)
