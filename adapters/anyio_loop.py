@@ -7,9 +7,9 @@
             await group.start(anyio_loop.serve, server, service)
             await service.run()
 
-A command's `process` is an ordinary function in the task that serves. It may start tasks in a
-group, set events and send to streams without waiting; it can't await. A program that knows its
-backend can take `asyncio_loop` or `trio_loop` instead.
+A command's `process` runs in the task that serves. It may be a coroutine function or an
+asynchronous generator: it runs in a task of its own then, and its client's cancel or going away
+cancels it. A program that knows its backend can take `asyncio_loop` or `trio_loop` instead.
 """
 
 from __future__ import annotations
@@ -26,6 +26,8 @@ class AnyioAttachment(TaskAttachment):
     """Watched by a task of anyio, until it is detached or the task is cancelled."""
 
     _event = anyio.Event
+    _scope = anyio.CancelScope
+    _group = staticmethod(anyio.create_task_group)
 
     async def _readable(self) -> bool:
         try:

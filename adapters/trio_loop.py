@@ -7,8 +7,9 @@
             await nursery.start(trio_loop.serve, server, service)
             await service.run()
 
-A command's `process` is an ordinary function in the task that serves. It may start tasks in a
-nursery, set events and send to channels without waiting; it can't await.
+A command's `process` runs in the task that serves. It may be a coroutine function or an
+asynchronous generator: it runs in a task of its own then, and its client's cancel or going away
+cancels it.
 """
 
 from __future__ import annotations
@@ -25,6 +26,8 @@ class TrioAttachment(TaskAttachment):
     """Watched by a task of trio, until it is detached or the task is cancelled."""
 
     _event = trio.Event
+    _scope = trio.CancelScope
+    _group = staticmethod(trio.open_nursery)
 
     async def _readable(self) -> bool:
         try:

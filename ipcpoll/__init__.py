@@ -2,7 +2,7 @@
 
 from .address import runtime_path
 from .answers import Subscription, Turn
-from .attachment import Attachment, TaskAttachment
+from .attachment import Attachment
 from .awaited import AsyncStream, AwaitingClient
 from .client import Client, send
 from .command import Command
@@ -32,6 +32,7 @@ from .pollable import Pollable
 from .server import Server
 from .single_instance import serve_or_send
 from .stream import Stream
+from .task_attachment import TaskAttachment
 from .topic import Topic
 
 __all__ = [

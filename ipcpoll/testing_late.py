@@ -6,6 +6,7 @@ loop runs coroutines proves that as well: it says `runs_coroutines`, and how its
 
 from __future__ import annotations
 
+import functools
 import threading
 import time
 from abc import abstractmethod
@@ -302,11 +303,13 @@ class LateAnswers:
                     told.append(True)
 
         def close() -> None:
-            wait_until(lambda: server.stats()["in_flight"] == len(commands))
-            self.call_later(0, server.close)
+            if server.stats()["in_flight"] == len(commands):
+                server.close()
+            else:
+                self.call_later(0.005, close)
 
-        # Called now, so that each thread has its own command.
-        self.run(close, *[lambda each=each: ask(each) for each in commands])
+        self.call_later(0, close)
+        self.run(*[functools.partial(ask, command) for command in commands])
         assert len(told) == len(commands)
         assert ctx.futures[0].cancelled()
         self.run(seconds=0.05)

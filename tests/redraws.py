@@ -36,11 +36,19 @@ def colour(number: int) -> str:
 
 
 class RedrawConformance(AdapterConformance):
-    """Two more cases for a loop with a window that covers the pixel X, Y of the screen."""
+    """Two more cases for a loop with a window that covers the pixel X, Y of the screen.
 
-    def show(self, number: int) -> None:
-        """Let the window have the colour of this number, in the toolkit's usual way."""
-        raise NotImplementedError
+    `show` gives the window the colour of the number.
+    """
+
+    has_window = True
+
+    def shown(self) -> str:
+        screen = Screen()
+        try:
+            return screen.pixel(X, Y)
+        finally:
+            screen.close()
 
     def test_redraw_under_a_client_that_pipelines(self) -> None:
         """Work is always left."""

@@ -59,6 +59,7 @@ PARTS = {
     "topic",
     "stream",
     "submitted",
+    "task_attachment",
     "wakeup",
     "work",
 }

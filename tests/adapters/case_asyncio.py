@@ -12,7 +12,7 @@ from clients import ClientCases
 
 from ipcpoll import Client, UsageError
 from ipcpoll.adapters import asyncio_loop
-from ipcpoll.testing import PATIENCE, Do, Echo, FakePollable
+from ipcpoll.testing import PATIENCE, Do, Echo, FakePollable, polled
 
 
 class AsyncioConformance(ClientCases):
@@ -105,8 +105,7 @@ class AsyncioConformance(ClientCases):
         assert fake.fileno() == number
         self.attach(fake, None)
         fake.ready()
-        self.run(seconds=0.05)
-        assert len(fake.polls) == 1
+        self.run(until=polled(fake))
         fake.close()
 
     def test_descriptor_closed_behind_the_attachment(self):
@@ -160,7 +159,7 @@ class AsyncioConformance(ClientCases):
         self.attach(fake, None)
         fake.error = ValueError("told")
         fake.ready()
-        self.run(seconds=0.05)
+        self.run(until=polled(fake))
         fake.close()
         [context] = self.contexts
         assert "Exception in poll of <ipcpoll.testing.FakePollable" in context["message"]

@@ -10,7 +10,7 @@ from clients import ClientCases
 from glib_conformance import GLib, GLibConformance
 
 from ipcpoll import Client
-from ipcpoll.testing import PATIENCE, Do, FakePollable
+from ipcpoll.testing import PATIENCE, Do, FakePollable, polled
 
 EXITS = """
 import sys, warnings
@@ -46,11 +46,10 @@ class TestGLib(ClientCases, GLibConformance):
         fake = FakePollable()
         self.attach(fake, None)
         fake.ready(3)
-        self.run(seconds=0.05)
+        self.run(seconds=0.05, until=polled(fake, times=3))
         busy = GLib.idle_add(lambda: True, priority=GLib.PRIORITY_HIGH_IDLE)
         fake.ready()
-        self.run(seconds=0.05)
-        assert len(fake.polls) == 4
+        self.run(until=polled(fake, times=4))
         GLib.source_remove(busy)
         fake.close()
 
@@ -60,7 +59,7 @@ class TestGLib(ClientCases, GLibConformance):
         del fake.attachments
         attachment = self.attach(fake, None)
         self.call_later(0, fake.forget)
-        self.run(seconds=0.05)
+        self.run(until=polled(fake))
         assert not attachment.attached
         assert len(fake.polls) == 1
 
@@ -78,11 +77,10 @@ class TestGLib(ClientCases, GLibConformance):
             raise LookupError("the hook's own")
 
         sys.excepthook = raising
-        for _ in range(2):
+        for times in (1, 2):
             fake.error = ZeroDivisionError("the poll's")
             fake.ready()
-            self.run(seconds=0.03)
-        assert len(fake.polls) == 2
+            self.run(until=polled(fake, times=times))
         fake.close()
         told = capsys.readouterr().err
         assert told.count("LookupError: the hook's own") == 2

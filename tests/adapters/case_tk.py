@@ -12,9 +12,9 @@ import pytest
 from clients import ClientCases
 from redraws import RedrawConformance, colour
 
-from ipcpoll import Client, UsageError
+from ipcpoll import Client, UsageError, testing
 from ipcpoll.adapters import tk_loop
-from ipcpoll.testing import PATIENCE, Do, Echo, FakePollable
+from ipcpoll.testing import PATIENCE, Do, Echo, FakePollable, polled
 
 
 class TestTk(ClientCases, RedrawConformance):
@@ -185,8 +185,9 @@ class TestTk(ClientCases, RedrawConformance):
 
         fake.on_poll = lambda: self.root.after_idle(behind)  # before its own event
         fake.ready(3)
-        self.run(seconds=0.1)
-        assert len(fake.polls) == (3 if "resume" in names else 1)
+        times = 3 if "resume" in names else 1
+        self.run(seconds=0.05, until=polled(fake, times=times))
+        assert len(fake.polls) == times
         assert len(calls) == len(fake.polls) - 1, "Tk watches what was taken out"
         assert attachment.attached is ("detach" not in names)
         if fake.work:
@@ -208,7 +209,7 @@ class TestTk(ClientCases, RedrawConformance):
 
         fake.on_poll = outer
         fake.ready(5)
-        self.run(seconds=0.05)
+        self.run(seconds=0.05, until=polled(fake, times=2))
         assert len(fake.polls) == 2
         assert calls == [], "Tk watches what was taken out"
         fake.close()
@@ -218,6 +219,13 @@ class TestTk(ClientCases, RedrawConformance):
         calls, ready = [], attachment._ready
         attachment._ready = lambda *event: (calls.append(event), ready(*event))
         return calls
+
+    def test_adapter_that_does_not_step_back_is_found_out(self, monkeypatch):
+        """By the suite's own case: Tk would not redraw."""
+        monkeypatch.setattr(testing, "PATIENCE", 1.6)
+        monkeypatch.setattr(tk_loop.TkAttachment, "_ready", lambda self, *_: self._serve())
+        with pytest.raises(AssertionError, match=r"the screen changed only|did not end"):
+            self.test_flood_does_not_stop_the_redraws()
 
     # What comes out of a command
 

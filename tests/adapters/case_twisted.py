@@ -36,6 +36,7 @@ from ipcpoll.testing import (  # noqa: E402
     Do,
     Echo,
     FakePollable,
+    polled,
 )
 
 
@@ -131,8 +132,7 @@ class TestTwisted(ClientCases):
         self.attach(server, ctx)
         ctx.do = server.close
         client = self.open.enter_context(Client(server.address, timeout=PATIENCE))
-        self.run(lambda: client.notify(Do()), seconds=0.05)
-        assert server.closed
+        self.run(lambda: client.notify(Do()), until=lambda: server.closed)
         assert set(reactor.getReaders()) == self.others
         assert self.failures == []
 
@@ -175,7 +175,7 @@ class TestTwisted(ClientCases):
         fake.error = ValueError("told")
         fake.ready()
         try:
-            self.run(seconds=0.03)
+            self.run(until=polled(fake))
         finally:
             globalLogPublisher.removeObserver(events.append)
         [event] = [event for event in events if "log_failure" in event]

@@ -47,6 +47,11 @@ class Inside(AdapterConformance):
     def attach(self, pollable, ctx, *, max_seconds=None):
         return self.adapter.attach(pollable, ctx, self.group, max_seconds=max_seconds)
 
+    runs_coroutines = True
+
+    async def sleep(self, seconds):
+        await self.library.sleep(seconds)
+
     def open_loop(self):
         self.errors = []
         self.hook, sys.excepthook = sys.excepthook, lambda _, error, __: self.errors.append(error)
