@@ -325,6 +325,10 @@ class Client:
     def __exit__(self, *_: object) -> None:
         self.close()
 
+    def __repr__(self) -> str:
+        state = " (closed)" if self._door.is_shut else ""
+        return f"<ipcpoll.Client {self._path}{state}>"
+
     def after_fork(self) -> None:
         """Let go of the parent's connections. Called in a forked child; see `forks`."""
         self._door.shut_in_child(forks.IN_CHILD)

@@ -396,6 +396,7 @@ def test_close_inside_a_function(fake, client):
     with pytest.raises(PeerGone, match="this client closed the connection"):
         second.result()
     assert client.fileno() == -1
+    assert repr(client) == f"<ipcpoll.Client {client.address} (closed)>"
     with pytest.raises(UsageError, match="the client is closed"):
         client.poll()
 
