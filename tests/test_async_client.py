@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 from fake_server import FakeServer
-from harness import PATIENCE, Echo, Take
+from harness import PATIENCE, Echo, Take, full_backlog
 from loops import need
 
 from ipcpoll import (
@@ -233,6 +233,17 @@ def test_notify_that_finds_no_room(loop, fake):
             # One of those that were too late was sent in part, and so the rest had to follow.
             assert sizes == [200_000] * count + [4]
             assert nothing is None
+
+    loop.run(main)
+
+
+def test_notify_before_there_is_a_connection(loop, path):
+    async def main():
+        async with loop.AsyncClient(path, timeout=0.05) as client:
+            with full_backlog(path):
+                with pytest.raises(NotPolled, match="its backlog is full"):
+                    await client.notify(Echo(1))
+                await loop.cancelled_after(lambda: True, lambda: client.notify(Echo(2)))
 
     loop.run(main)
 

@@ -558,6 +558,23 @@ def test_without_a_timer_next_deadline_says_when_to_poll(fake, client, monkeypat
     assert isinstance(future.exception(), NotAnswered)
 
 
+def test_timer_that_can_not_be_watched(fake, client, monkeypatch):
+    """The user has no watch left: as if there were no timer."""
+
+    def full(fd, mask):
+        raise OSError(28, "No space left on device")
+
+    client.submit(Echo(0), timeout=None)
+    fake.accept().next()
+    client.fileno()
+    monkeypatch.setattr(client._pump._polled._poller, "register", full)
+    future = client.submit(Echo(1), timeout=0.02)
+    wait_until(lambda: time.monotonic() > client.next_deadline())
+    assert not readable(client)
+    client.poll()
+    assert future.done()
+
+
 @pytest.mark.parametrize("seconds", [-1, float("nan")])
 def test_budget_and_time_limit_must_make_sense(client, seconds):
     with pytest.raises(ValueError, match="max_seconds must be at least 0"):

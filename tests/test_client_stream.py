@@ -197,6 +197,48 @@ def test_result_that_is_not_as_annotated(fake, client):
         _ = stream.result
 
 
+def test_what_has_not_come(client):
+    stream = client.stream(Count())
+    with pytest.raises(NotRunning):
+        stream.next_come()
+    with full_backlog(f"{client.address}2"), Client(f"{client.address}2") as other:
+        stream = other.stream(Count())
+        with pytest.raises(UsageError, match="no piece has come"):
+            stream.next_come()
+
+
+def test_result_that_an_annotation_rules_out_ends_the_future(fake, client):
+    end = client.stream(Count()).each(print)
+    fake.accept().say([1, 0, 5])
+    with pytest.raises(InternalError):
+        end.result()
+
+
+def test_result_of_the_future_with_a_time_limit(fake, client):
+    end = client.stream(Count()).each(print)
+    with pytest.raises(TimeoutError):
+        end.result(0.01)
+    end.cancel()
+
+
+def test_forked_child_leaves_the_stream_alone(fake, client):
+    got = []
+    end = client.stream(Count()).each(got.append)
+    client.fileno()
+    pid = os.fork()
+    if pid == 0:
+        try:
+            end.result(1)
+        except UsageError:
+            os._exit(0)
+        finally:
+            os._exit(1)
+    assert os.waitpid(pid, 0)[1] == 0
+    fake.accept().say(*pieces(1), [1, 0, "done"])
+    poll_until(client, end.done)
+    assert (got, end.result()) == ([1], "done")
+
+
 def test_losses_are_counted_where_they_were(fake, client):
     stream = client.stream(Count())
     fake.accept().say([1, 2, 1], [1, 2, 2, {"lost": 3}], [1, 2, 3, {"lost": 4}])
