@@ -393,8 +393,10 @@ class Channel:
 
     def _read_to_the_end(self) -> None:
         """After a failed send: take in the answers that came before the end."""
-        while self._end is None and self.receive():
-            self._take_all()
+        more = True
+        while self._end is None and more:
+            more = self.receive()
+            self._take_all()  # also what an earlier read has left
         self._finish(self._gone)
 
     def _gone(self) -> PeerGone:

@@ -86,7 +86,8 @@ class Pump:
         line.start(pending)
         self.remind(pending)
         if self._polls and len(line.begun) < _MOST_JOINED:
-            return  # sent together at the end of the poll
+            self.expect_a_loop()  # sent together at the end of the poll, or of one inside it
+            return
         line.send_begun()
         channel = line.channel
         if self._polled is not None and (
@@ -225,6 +226,11 @@ class Pump:
             with self.door:
                 self.settle()
 
+    def expect_a_loop(self) -> None:
+        """Let the descriptor tell a loop that the program may open inside a poll what is left."""
+        if self._polls and self._polled is not None:
+            self._polled.wakeup.signal()
+
     def release(self, line: Line) -> None:
         """Forget a line, whose call is over."""
         line.end()
@@ -298,6 +304,8 @@ class Pump:
     def _deliver(self) -> None:
         pending = next(iter(self.ready))
         del self.ready[pending]
+        if self.ready or self._row:
+            self.expect_a_loop()
         try:
             pending.deliver()
         except BaseException:  # a function of the program's, or Ctrl-C

@@ -168,6 +168,7 @@ class Stream(Pending, Generic[P, R]):
         """Let the time limit of the next piece begin, for `poll` to hand it over."""
         if self.has_come:
             self._pump.ready[self] = None
+            self._pump.expect_a_loop()
         if not self._over:
             self.deadline = time.monotonic() + self.seconds
             self._pump.remind(self)

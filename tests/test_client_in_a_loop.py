@@ -365,6 +365,27 @@ def test_submit_inside_a_function_when_the_server_has_just_gone(path, client):
         assert second[0].result() == 22, "not a byte of it was sent, so it connected anew"
 
 
+def test_loop_inside_a_function(fake, client):
+    """A dialog that a function opens: what came for others, and what it submits, goes on."""
+    got = []
+
+    def dialog(_):
+        future = client.submit(Echo(4))
+        poll_until(client, lambda: second.done() and third.done())
+        connection.say([connection.next()[0], 0, 4])
+        poll_until(client, future.done)
+        got.append(future.result())
+
+    first, second, third = (client.submit(Echo(i)) for i in range(3))
+    first.add_done_callback(dialog)
+    connection = fake.accept()
+    for _ in range(3):
+        connection.next()
+    connection.say(*([i, 0, i] for i in (1, 2, 3)))
+    poll_until(client, lambda: got)
+    assert got == [4]
+
+
 def test_close_inside_a_function(fake, client):
     first, second = client.submit(Echo(1)), client.submit(Echo(2))
     first.add_done_callback(lambda _: client.close())

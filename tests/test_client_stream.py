@@ -275,6 +275,21 @@ def test_exception_of_the_function_comes_out_of_poll(fake, client):
     assert (got, end.result()) == ([1, 2], "done")
 
 
+def test_loop_inside_the_function(fake, client):
+    """The next pieces come inside it, and not again behind it."""
+    got = []
+
+    def function(piece):
+        got.append(piece)
+        if piece == 1:
+            poll_until(client, lambda: len(got) == 3)
+
+    end = client.stream(Count()).each(function)
+    fake.accept().say(*pieces(1, 2, 3), [1, 0, "done"])
+    poll_until(client, end.done)
+    assert got == [1, 2, 3]
+
+
 def test_error_ends_the_future(fake, client):
     end = client.stream(Count()).each(lambda piece: None)
     fake.accept().say([1, 1, {"code": "mine", "message": "no"}])

@@ -8,13 +8,14 @@ import logging
 import weakref
 
 import pytest
+from clients import ClientCases
 
 from ipcpoll import Client, UsageError
 from ipcpoll.adapters import asyncio_loop
-from ipcpoll.testing import PATIENCE, AdapterConformance, Do, Echo, FakePollable, polled
+from ipcpoll.testing import PATIENCE, Do, Echo, FakePollable, polled
 
 
-class AsyncioConformance(AdapterConformance):
+class AsyncioConformance(ClientCases):
     """The suite, and the cases of asyncio, for any loop that behaves like it."""
 
     def new_loop(self):

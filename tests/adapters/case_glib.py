@@ -6,6 +6,7 @@ import subprocess
 import sys
 
 import pytest
+from clients import ClientCases
 from glib_conformance import GLib, GLibConformance
 
 from ipcpoll import Client
@@ -24,7 +25,7 @@ GLib.MainLoop().run()
 """
 
 
-class TestGLib(GLibConformance):
+class TestGLib(ClientCases, GLibConformance):
     def test_keyboard_interrupt_ends_neither_loop_nor_watch(self):
         """As in any callback that PyGObject calls; but those lose their watch."""
         server, ctx = self.make_server()

@@ -7,8 +7,9 @@ import itertools
 import selectors
 import time
 
+from clients import ClientCases
+
 from ipcpoll.adapters import select_loop
-from ipcpoll.testing import AdapterConformance
 
 
 class SelectorLoop:
@@ -37,7 +38,7 @@ class SelectorLoop:
             heapq.heappop(self.timers)[2]()
 
 
-class SelectConformance(AdapterConformance):
+class SelectConformance(ClientCases):
     selector = selectors.EpollSelector
     can_nest = True
     reports_errors = False

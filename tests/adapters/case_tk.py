@@ -9,6 +9,7 @@ import tkinter
 from contextlib import ExitStack
 
 import pytest
+from clients import ClientCases
 from redraws import RedrawConformance, colour
 
 from ipcpoll import Client, UsageError, testing
@@ -16,7 +17,7 @@ from ipcpoll.adapters import tk_loop
 from ipcpoll.testing import PATIENCE, Do, Echo, FakePollable, polled
 
 
-class TestTk(RedrawConformance):
+class TestTk(ClientCases, RedrawConformance):
     can_nest = True
 
     def open_loop(self):

@@ -6,13 +6,14 @@ import asyncio
 
 import trio
 import trio.testing
+from clients import ClientCases
 from inside import Bites, Inside, Serving, never_wakes
 
 from ipcpoll.adapters import trio_loop
 from ipcpoll.testing import PATIENCE
 
 
-class TestTrio(Inside):
+class TestTrio(ClientCases, Inside):
     library = trio
     adapter = trio_loop
     open_group = staticmethod(trio.open_nursery)

@@ -15,6 +15,7 @@ import warnings
 from importlib import import_module
 
 import pytest
+from clients import ClientCases
 from twisted.internet.interfaces import IReadDescriptor
 from twisted.logger import globalLogPublisher
 from zope.interface.verify import verifyObject
@@ -32,7 +33,6 @@ from ipcpoll import Client, UsageError  # noqa: E402
 from ipcpoll.adapters import twisted_loop  # noqa: E402
 from ipcpoll.testing import (  # noqa: E402
     PATIENCE,
-    AdapterConformance,
     Do,
     Echo,
     FakePollable,
@@ -48,7 +48,7 @@ def reactor_ends():
         LOOP.close()
 
 
-class TestTwisted(AdapterConformance):
+class TestTwisted(ClientCases):
     # asyncio can't be run inside its own callbacks; and GLib, run inside a callback, watches all
     # descriptors but that callback's own.
     can_nest = REACTOR in ("epoll", "poll", "select")
