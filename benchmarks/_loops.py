@@ -85,6 +85,72 @@ class Asyncio(Loop):
         self.loop.run_forever()
 
 
+class Uvloop(Asyncio):
+    def __init__(self) -> None:
+        self.loop = module("uvloop.new_event_loop")()
+
+
+class Tasks(Loop):
+    """By hand: a task for each descriptor. What is started before the loop runs waits for it."""
+
+    adapter: str
+    run_main: Any
+    open_group: Any
+    wait_readable: Any
+
+    def __init__(self) -> None:
+        self.waiting: list[Callable[[Any], object]] = []
+        self.group: Any = None
+
+    def start(self, begin: Callable[[Any], object]) -> None:
+        if self.group is None:
+            self.waiting.append(begin)
+        else:
+            begin(self.group)
+
+    def watch(self, sock: socket.socket, callback: Callable[[], bool]) -> None:
+        async def task() -> None:
+            going = True
+            while going:
+                await self.wait_readable(sock)
+                going = callback()
+
+        self.start(lambda group: group.start_soon(task))
+
+    def attach(self, pollable: ipcpoll.Pollable, ctx: Any) -> None:
+        self.start(lambda group: adapter(self.adapter).attach(pollable, ctx, group))
+
+    async def main(self) -> None:
+        async with self.open_group() as self.group:
+            for begin in self.waiting:
+                begin(self.group)
+
+    def run(self) -> None:
+        self.run_main(self.main)
+
+
+class Trio(Tasks):
+    adapter = "trio_loop"
+
+    def __init__(self) -> None:
+        super().__init__()
+        trio: Any = __import__("trio")
+        self.run_main, self.open_group = trio.run, trio.open_nursery
+        self.wait_readable = trio.lowlevel.wait_readable
+
+
+class Anyio(Tasks):
+    """On asyncio."""
+
+    adapter = "anyio_loop"
+
+    def __init__(self) -> None:
+        super().__init__()
+        anyio: Any = __import__("anyio")
+        self.run_main, self.open_group = anyio.run, anyio.create_task_group
+        self.wait_readable = anyio.wait_readable
+
+
 class Tk(Loop):
     def __init__(self) -> None:
         self.tkinter: Any = __import__("tkinter")
@@ -180,6 +246,9 @@ class Known:
 LOOPS: Final = {
     "select": Known(Select, "select_loop", "selectors"),
     "asyncio": Known(Asyncio, "asyncio_loop", "asyncio"),
+    "uvloop": Known(Uvloop, "asyncio_loop", "uvloop"),
+    "trio": Known(Trio, "trio_loop", "trio"),
+    "anyio": Known(Anyio, "anyio_loop", "anyio"),
     "Tk": Known(Tk, "tk_loop", "tkinter", display=True),
     "GLib": Known(GLib, "glib_loop", "gi"),
     "Twisted": Known(Twisted, "twisted_loop", "twisted"),

@@ -1,7 +1,7 @@
 """ipcpoll: a program's own main loop answers other processes. No thread."""
 
 from .address import runtime_path
-from .attachment import Attachment
+from .attachment import Attachment, TaskAttachment
 from .client import Client, send
 from .command import Command
 from .errors import (
@@ -52,6 +52,7 @@ __all__ = [
     "Server",
     "ShuttingDown",
     "StaleSocket",
+    "TaskAttachment",
     "UnknownCommand",
     "UnsafeAddress",
     "UntrustedPeer",

@@ -21,7 +21,8 @@ import os
 import select
 import sys
 from abc import ABC, abstractmethod
-from typing import Any, Final, Self
+from collections.abc import Callable
+from typing import Any, Final, Protocol, Self
 
 from .errors import UsageError
 from .pollable import Pollable
@@ -181,3 +182,78 @@ class Attachment(ABC):
             attachments = getattr(self._pollable, "attachments", None)
             if attachments is not None:
                 attachments.discard(self)
+
+
+class _Event(Protocol):
+    """What every library of tasks has."""
+
+    def set(self) -> object: ...
+
+    async def wait(self) -> object: ...
+
+
+class TaskAttachment(Attachment):
+    """For libraries without callbacks: a task waits for the descriptor, and polls.
+
+    The task is `run`, which somebody awaits, or starts in the background. An adapter says what the
+    library's `_event` is, how the task waits (`_readable`), and how another wakes it (`_wake`).
+
+    `raises`: an exception of ``poll`` comes out of `run`, for whoever awaits it. Else it goes to
+    `_report`, and the watch goes on.
+    """
+
+    _event: Callable[[], _Event]
+
+    def __init__(
+        self, pollable: Pollable, ctx: Any, max_seconds: float | None, *, raises: bool
+    ) -> None:
+        self._raises = raises
+        self._resumed = self._event()
+        super().__init__(pollable, ctx, max_seconds)
+
+    async def run(self) -> None:
+        """Serve until it is detached, which the end of the task does too."""
+        with self:
+            while self._attached:
+                if not self._watching:
+                    await self._resumed.wait()
+                elif await self._readable():
+                    self._serve()
+
+    def detach(self) -> None:
+        """Take the pollable out of the loop for good, and let the task end. Idempotent."""
+        super().detach()
+        self._resumed.set()
+
+    @abstractmethod
+    async def _readable(self) -> bool:
+        """Wait until `self._fd` is readable, and return True; False when `_wake` was called.
+
+        It always gives way to other tasks, and is where the task is cancelled.
+        """
+
+    @abstractmethod
+    def _wake(self) -> None:
+        """Let `_readable` return, and the loop forget `self._fd`.
+
+        Raises RuntimeError when no loop runs, nothing else.
+        """
+
+    def _watch(self) -> None:
+        # Libraries refuse the second waiter, whoever that is: the first one has its turns too.
+        for other in getattr(self._pollable, "attachments", ()):
+            if other is not self and isinstance(other, TaskAttachment) and other._watching:
+                raise UsageError(f"another task serves {self._pollable!r} already")
+        self._resumed.set()
+
+    def _unwatch(self) -> None:
+        self._resumed = self._event()
+        try:
+            self._wake()
+        except RuntimeError:
+            pass  # the loop has ended, and the task with it
+
+    def _report(self, error: Exception) -> None:
+        if self._raises:
+            raise error
+        super()._report(error)

@@ -57,6 +57,8 @@ def twisted(reactor: str, *needs: tuple[str, str], everywhere: bool = True) -> C
     )
 
 
+TRIO = (("trio", "pip install trio"), ("greenlet", "pip install greenlet"))
+ANYIO = (("anyio", "pip install anyio"), *TRIO)
 TK = (("_tkinter", "apt-get install python3-tk"),)
 GI = (("gi", "apt-get install python3-gi"),)
 GTK3 = (
@@ -79,6 +81,9 @@ COLUMNS = [
     twisted("select"),
     twisted("asyncio"),
     twisted("gi", ("gi", "apt-get install python3-gi"), everywhere=False),
+    Column("trio", "case_trio", "TestTrio", TRIO),
+    Column("anyio: asyncio", "case_anyio", "TestAnyioOnAsyncio", ANYIO),
+    Column("anyio: trio", "case_anyio", "TestAnyioOnTrio", ANYIO),
     Column("Tk", "case_tk", "TestTk", TK, display=True),
     Column("GLib", "case_glib", "TestGLib", GI, everywhere=False),
     Column("GLib: a context of its own", "case_glib", "TestGLibContext", GI, everywhere=False),

@@ -20,11 +20,13 @@ MOST_LINES = 120
 
 # Each adapter's loop: the modules that hold it. The standard library has select and asyncio.
 LOOPS = {
+    "anyio_loop": {"anyio"},
     "asyncio_loop": {"asyncio"},
     "frame_loop": {"select"},
     "glib_loop": {"gi"},
     "select_loop": {"select", "selectors"},
     "tk_loop": {"tkinter"},
+    "trio_loop": {"trio"},
     "twisted_loop": {"twisted", "zope"},
 }
 # What is no loop, and may be imported anywhere.
@@ -135,14 +137,18 @@ def test_adapter_alone(name: str) -> None:
     assert isolated(source).split() == ["ipcpoll.adapters", f"ipcpoll.adapters.{name}"]
 
 
+def functions(tree: ast.Module) -> dict[str, ast.FunctionDef | ast.AsyncFunctionDef]:
+    kinds = (ast.FunctionDef, ast.AsyncFunctionDef)
+    return {node.name: node for node in tree.body if isinstance(node, kinds)}
+
+
 @pytest.mark.parametrize("name", ADAPTERS)
 def test_adapter_says_what_it_is(name: str) -> None:
     """A docstring with an example, and one verb: `attach`, or a name of its own."""
     tree = parse(name)
     assert "::" in (ast.get_docstring(tree) or "")
-    functions = {node.name for node in tree.body if isinstance(node, ast.FunctionDef)}
-    public = {function for function in functions if not function.startswith("_")}
-    assert public <= {"attach", "run", "spend"}
+    public = {function for function in functions(tree) if not function.startswith("_")}
+    assert public <= {"attach", "run", "serve", "spend"}
     assert public
 
 
@@ -150,12 +156,12 @@ def test_adapter_says_what_it_is(name: str) -> None:
 def test_document_has_a_row_for_the_adapter(name: str) -> None:
     """With the call as it is: its first arguments in their order."""
     rows = [line for line in read("docs/adapters.md").splitlines() if f"| `{name}` |" in line]
-    functions = {node.name: node for node in parse(name).body if isinstance(node, ast.FunctionDef)}
+    found = functions(parse(name))
     for row in rows:
         call = ast.parse(row.split("|")[3].strip(" `"), mode="eval").body
         assert isinstance(call, ast.Call)
         assert isinstance(call.func, ast.Name)
-        taken = functions[call.func.id].args
+        taken = found[call.func.id].args
         names = [argument.arg for argument in taken.args + taken.kwonlyargs]
         given = [argument.id for argument in call.args if isinstance(argument, ast.Name)]
         assert given[0] == "server"

@@ -20,10 +20,19 @@ from loops import need, screen
 EXAMPLES = ROOT / "examples"
 NEEDS = {
     "pygame_balls": ("pygame", "pip install pygame-ce"),
+    "trio_service": ("trio", "pip install trio"),
     "twisted_chat": ("twisted", "pip install twisted"),
     "stage": ("_tkinter", "apt-get install python3-tk"),
 }
-PROGRAMS = ["asyncio_service", "open_once", "pygame_balls", "select_tail", "stage", "twisted_chat"]
+PROGRAMS = [
+    "asyncio_service",
+    "open_once",
+    "pygame_balls",
+    "select_tail",
+    "stage",
+    "trio_service",
+    "twisted_chat",
+]
 GTK4 = "apt-get install python3-gi python3-gi-cairo gir1.2-gtk-4.0"
 PATIENCE = 60
 
@@ -48,7 +57,7 @@ def run(name: str, *arguments: str, folder: Path = EXAMPLES, **more: str) -> tup
 
 @pytest.mark.parametrize("name", PROGRAMS)
 def test_help(name: str) -> None:
-    if name == "twisted_chat":
+    if name in ("trio_service", "twisted_chat"):
         need(*NEEDS[name])
     code, out, err = run(name, "--help")
     assert (code, err) == (0, "")
@@ -135,6 +144,7 @@ def test_check(name: str) -> None:
         ("pygame_balls", "pygame_balls.py", "+ FRAME_SECONDS", "+ 2 * FRAME_SECONDS"),
         ("select_tail", "select_tail.py", "self.rest + self.file.read", "self.file.read"),
         ("stage", "village.py", "client.call(command)", "pass"),
+        ("trio_service", "trio_service.py", ".scopes[self.name].cancel()", ".scopes[self.name]"),
         ("twisted_chat", "twisted_chat.py", "return len(self.guests)", "return 0"),
     ],
 )

@@ -44,13 +44,16 @@ SERVERS = {
     "docs/adapters.md in_select.py",
     "docs/adapters.md in_poll.py",
     "docs/adapters.md in_epoll.py",
+    "docs/adapters.md in_trio.py",
 }
+NEEDS = {"docs/adapters.md in_trio.py": ("trio", "pip install trio")}
 PROGRAMS = {
     ("README.md ask.py", "README.md app.py"): [],
     ("README.md ask.py", "README.md watch.py"): [],
     ("README.md ask.py", "docs/adapters.md in_select.py"): [],
     ("README.md ask.py", "docs/adapters.md in_poll.py"): [],
     ("README.md ask.py", "docs/adapters.md in_epoll.py"): [],
+    ("README.md ask.py", "docs/adapters.md in_trio.py"): [],
     ("docs/protocol.md plain_client.py", "README.md app.py"): ["ipcpoll/calc.sock"],
 }
 # An adapter, and the suite that proves it: run by test_stranger_proves_an_adapter.
@@ -103,6 +106,8 @@ def test_each_entry_has_its_block() -> None:
 @contextmanager
 def serving(name: str, directory: Path) -> Iterator[None]:
     """Run a server block in `directory`, which holds its runtime directory too."""
+    if name in NEEDS:
+        need(*NEEDS[name])
     process = start(name, directory)
     path = str(directory / "ipcpoll" / "calc.sock")
 

@@ -1,0 +1,83 @@
+"""For anyio, on asyncio and on trio.
+
+::
+
+    async with anyio.create_task_group() as group:
+        with ipcpoll.Server("service", Submit | Status) as server:
+            await group.start(anyio_loop.serve, server, service)
+            await service.run()
+
+A command's `process` is an ordinary function in the task that serves. It may start tasks in a
+group, set events and send to streams without waiting; it can't await. A program that knows its
+backend can take `asyncio_loop` or `trio_loop` instead.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import anyio
+from anyio.abc import TaskGroup, TaskStatus
+
+from ipcpoll import Pollable, TaskAttachment
+
+
+class AnyioAttachment(TaskAttachment):
+    """Watched by a task of anyio, until it is detached or the task is cancelled."""
+
+    _event = anyio.Event
+
+    async def _readable(self) -> bool:
+        try:
+            await anyio.wait_readable(self._fd)
+        except anyio.ClosedResourceError:
+            return False
+        return True
+
+    def _wake(self) -> None:
+        anyio.notify_closing(self._fd)
+
+
+async def serve(
+    pollable: Pollable,
+    ctx: Any,
+    *,
+    max_seconds: float | None = None,
+    task_status: TaskStatus[AnyioAttachment] = anyio.TASK_STATUS_IGNORED,
+) -> None:
+    """Poll `pollable` whenever there is something to do, until it is closed.
+
+    `ctx` and `max_seconds` are as for ``Server.poll``. Between two polls other tasks run, however
+    much there is to do, and there it is cancelled; the pollable stays open then, and can be served
+    again. ``group.start`` returns the attachment: to `pause`, to `resume`, and to `detach`, after
+    which `serve` returns as well.
+
+    An exception of ``poll`` comes out, as from whatever is awaited; so does a KeyboardInterrupt or
+    SystemExit of a command. Raises UsageError when the pollable is closed already, or another task
+    serves it.
+    """
+    attachment = AnyioAttachment(pollable, ctx, max_seconds, raises=True)
+    with attachment:
+        task_status.started(attachment)
+        await attachment.run()
+
+
+def attach(
+    pollable: Pollable, ctx: Any, group: TaskGroup, *, max_seconds: float | None = None
+) -> AnyioAttachment:
+    """Let a task in `group` serve `pollable`, until it is closed or the group is cancelled.
+
+    The same as `serve` for programs that can't await here, or are written for several loops. Nobody
+    awaits the task, so an exception of ``poll`` goes to `sys.excepthook`, and the watch goes on.
+    Does not block.
+
+    Raises RuntimeError when the group is not active, UsageError when the pollable is closed, or
+    another task serves it.
+    """
+    attachment = AnyioAttachment(pollable, ctx, max_seconds, raises=False)
+    try:
+        group.start_soon(attachment.run, name=serve)
+    except BaseException:
+        attachment.detach()
+        raise
+    return attachment
