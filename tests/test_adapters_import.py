@@ -23,6 +23,7 @@ LOOPS = {
     "asyncio_loop": {"asyncio"},
     "frame_loop": {"select"},
     "glib_loop": {"gi"},
+    "qt_loop": set(),  # it takes what the program has imported
     "select_loop": {"select", "selectors"},
     "tk_loop": {"tkinter"},
     "twisted_loop": {"twisted", "zope"},
@@ -132,6 +133,17 @@ def test_adapter_alone(name: str) -> None:
     source = f"import ipcpoll.adapters.{name}\n"
     source += "print(*sorted(name for name in sys.modules if 'adapters' in name.split('.')[:2]))"
     assert isolated(source).split() == ["ipcpoll.adapters", f"ipcpoll.adapters.{name}"]
+
+
+def test_adapter_for_qt_loads_no_binding() -> None:
+    """Which one is the program's choice, and two in one process break."""
+    source = "import ipcpoll, ipcpoll.testing as t, ipcpoll.adapters.qt_loop as q\n"
+    source += "try: q.attach(t.FakePollable(), None)\n"
+    source += "except ipcpoll.UsageError as error: print(error)\n"
+    source += (
+        "print(*(name for name in sys.modules if name.startswith(('PySide', 'PyQt', 'qtpy'))))"
+    )
+    assert isolated(source) == "import PySide6 or PyQt6 before attach(): no Qt is loaded\n\n"
 
 
 @pytest.mark.parametrize("name", ADAPTERS)
