@@ -1,12 +1,12 @@
 """A stage that other processes decorate: its commands, and a client for the shell.
 
-    $ tk_stage.py &                                     a window; or gtk_stage.py
+    $ tk_stage.py &                                     a window; or gtk_stage.py, qt_stage.py
     $ stage.py paint "#203040"
     $ stage.py caption "hello from another process"
     $ stage.py circle 320 120 60 "#ffcc33"              x, y and size in pixels
     $ stage.py scene                                    a whole picture, shape by shape
 
-`tk_stage.py` and `gtk_stage.py` show the same stage, each with its own toolkit.
+`tk_stage.py`, `gtk_stage.py` and `qt_stage.py` show the same stage, each with its own toolkit.
 """
 
 import argparse
@@ -147,7 +147,7 @@ def scene() -> Iterator[Command]:
 
 
 # ---------------------------------------------------------------------------------------------
-# What both windows need
+# What the windows need
 
 
 def window_arguments(description: str | None) -> argparse.Namespace:
