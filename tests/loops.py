@@ -76,6 +76,7 @@ def screen() -> Iterator[str]:
         missing("Xvfb is not installed", "apt-get install xvfb")
     read, write = os.pipe()
     arguments = ["-displayfd", str(write), "-screen", "0", "1024x768x24", "-nolisten", "tcp"]
+    arguments.append("-noreset")  # when its last client goes it would refuse the next for a moment
     with subprocess.Popen(
         ["Xvfb", *arguments], pass_fds=[write], stderr=subprocess.DEVNULL
     ) as server:
