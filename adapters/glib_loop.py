@@ -12,7 +12,6 @@ only: the version of GTK is the program's own choice.
 
 from __future__ import annotations
 
-import sys
 from typing import Any
 
 # PyGObject makes its modules at run time, and type checkers see none of them.
@@ -55,7 +54,7 @@ class GLibAttachment(Attachment):
         try:
             work_left = self._serve()
         except KeyboardInterrupt as error:
-            self._report(error)
+            self._tell_excepthook(error)
         if self._watching:
             # GTK redraws at a priority between these two, so never while a descriptor is ready at
             # the first.
@@ -63,13 +62,6 @@ class GLibAttachment(Attachment):
             if self._source.get_priority() != priority:
                 self._source.set_priority(priority)
         return True  # anything else ends the watch; `_unwatch` does that
-
-    def _report(self, error: BaseException) -> None:
-        try:
-            sys.excepthook(type(error), error, error.__traceback__)
-        except Exception as second:  # it would end the watch
-            second.__context__ = error
-            sys.__excepthook__(type(second), second, second.__traceback__)
 
 
 def attach(

@@ -1,7 +1,8 @@
-"""Make the pictures of the examples' windows: docs/tk_stage.png and docs/gtk_stage.png.
+"""Make the pictures of the examples' windows: docs/tk_stage.png and its like for GTK and Qt.
 
 It needs Xvfb, ImageMagick and the toolkits: on Debian `apt install xvfb imagemagick python3-tk
-python3-gi-cairo gir1.2-gtk-4.0`. Run it with a Python that sees them and ipcpoll.
+python3-gi-cairo gir1.2-gtk-4.0`; and `pip install PySide6-Essentials`. Run it with a Python that
+sees them and ipcpoll.
 """
 
 import argparse
@@ -14,7 +15,7 @@ from pathlib import Path
 
 DOCS = Path(__file__).resolve().parent
 EXAMPLES = DOCS.parent / "examples"
-WINDOWS = ("tk_stage", "gtk_stage")
+WINDOWS = ("tk_stage", "gtk_stage", "qt_stage")
 PATIENCE = 30.0  # seconds; only a failure waits so long
 
 

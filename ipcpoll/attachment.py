@@ -129,7 +129,16 @@ class Attachment(ABC):
 
     def _report(self, error: Exception) -> None:
         """Tell the host of an exception that came out of `poll`."""
-        sys.excepthook(type(error), error, error.__traceback__)
+        self._tell_excepthook(error)
+
+    @staticmethod
+    def _tell_excepthook(error: BaseException) -> None:
+        """Tell `sys.excepthook`; of what that raises itself the interpreter's own is told."""
+        try:
+            sys.excepthook(type(error), error, error.__traceback__)
+        except Exception as second:  # it would end the watch, or in PyQt6 the process
+            second.__context__ = error
+            sys.__excepthook__(type(second), second, second.__traceback__)
 
     def _serve(self) -> bool:
         """Poll once; return whether there is work again, and the loop is to be given a breath.

@@ -30,7 +30,7 @@ from .work import CoroutineHost, NoCoroutines, Progress, Work, make_work
 
 _NO_LOOP: Final = (
     "%s is asynchronous, and the server is attached to no loop that runs coroutines; "
-    "ipcpoll.adapters has asyncio_loop, trio_loop and twisted_loop"
+    "ipcpoll.adapters has asyncio_loop, trio_loop, anyio_loop and twisted_loop"
 )
 
 _CLOSED: Final = ShuttingDown("the server closed before the call was answered")

@@ -195,7 +195,8 @@ class Server(Generic[C]):
     ) -> int:
         """Serve who asked, within the budgets, and return how many turns were taken.
 
-        `ctx` is what each command's ``process`` gets. A turn is one frame of one connection.
+        `ctx` is what each command's ``process`` gets. A turn is one frame of one connection, or one
+        step of a call that is answered later.
         `max_commands` bounds the turns; None: no bound; 0: take in what came and run nothing.
         `max_seconds` is looked at after each turn; None: ``Limits.poll_seconds``; 0: one turn;
         ``math.inf``: no bound. A command in progress is never interrupted.

@@ -45,6 +45,24 @@ from .pollable import Pollable
 from .server import Server
 from .testing_late import PATIENCE, LateAnswers, Watched
 
+__all__ = [
+    "COMMANDS",
+    "PATIENCE",
+    "AdapterConformance",
+    "Blob",
+    "Context",
+    "Do",
+    "Echo",
+    "End",
+    "Fail",
+    "FakePollable",
+    "Watched",
+    "Work",
+    "any_detached",
+    "does_not_apply",
+    "polled",
+]
+
 # ---------------------------------------------------------------------------------------------
 # A pollable that is no server
 

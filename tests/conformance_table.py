@@ -38,8 +38,13 @@ def lines(
     rows = [["case", *titles], *([sentence(case)] for case in cases)]
     for row, case in zip(rows[1:], cases, strict=True):
         row += [marks.get((title, case), SKIPPED) for title in titles]
+    return aligned(rows)
+
+
+def aligned(rows: Sequence[Sequence[str]]) -> list[str]:
+    """Return a table in Markdown; the first row is its head."""
     widths = [max(len(row[index]) for row in rows) for index in range(len(rows[0]))]
-    rows.insert(1, ["-" * width for width in widths])
+    rows = [rows[0], ["-" * width for width in widths], *rows[1:]]
     return [
         "| " + " | ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)) + " |"
         for row in rows
@@ -54,11 +59,11 @@ def kept() -> list[list[str]]:
     return cells[:1] + cells[2:]
 
 
-def write(table: Sequence[str]) -> None:
-    """Put the table into the document."""
+def write(table: Sequence[str], mark: str = BEGIN, end_mark: str = END) -> None:
+    """Put the table into the document, between its marks."""
     text = DOCUMENT.read_text(encoding="utf-8")
-    head, begin, rest = text.partition(BEGIN)
-    _, end, tail = rest.partition(END)
+    head, begin, rest = text.partition(mark)
+    _, end, tail = rest.partition(end_mark)
     assert begin
     assert end
     body = "\n".join(table)

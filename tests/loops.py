@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes.util
 import importlib.util
 import os
 import shutil
@@ -16,15 +17,48 @@ DEBIANS = sys.base_prefix == "/usr"
 """Whether this is the system's Python, which sees the system's packages: the GUI loops."""
 
 
+def installed(name: str) -> bool:
+    """Return whether there is a module of this name, or a shared library: ``lib…``."""
+    if name.startswith("lib"):
+        return ctypes.util.find_library(name.removeprefix("lib")) is not None
+    return importlib.util.find_spec(name) is not None
+
+
 def need(name: str, install: str = "", *, everywhere: bool = True) -> None:
-    """Skip the test where the module `name` is not installed; in CI, where it must be, fail.
+    """Skip the test where `name` is not installed; in CI, where it must be, fail.
 
     `install` is the command that would help. Not `everywhere`: only the system's Python must have
     it, in CI too.
     """
-    if importlib.util.find_spec(name) is not None:
+    if installed(name):
         return
     missing(f"{name} is not installed", install, fails=everywhere or DEBIANS)
+
+
+# What Qt's own libraries need of Debian; the second ones on a screen only.
+QT_OFFSCREEN = {
+    "libEGL": "libegl1",
+    "libGL": "libgl1",
+    "libdbus-1": "libdbus-1-3",
+    "libfontconfig": "libfontconfig1",
+    "libglib-2.0": "libglib2.0-0",
+    "libxkbcommon": "libxkbcommon0",
+}
+QT_XCB = {
+    "libxcb-cursor": "libxcb-cursor0",
+    "libxcb-icccm": "libxcb-icccm4",
+    "libxcb-keysyms": "libxcb-keysyms1",
+    "libxcb-shape": "libxcb-shape0",
+    "libxkbcommon-x11": "libxkbcommon-x11-0",
+}
+
+
+def qt_needs(binding: str, platform: str) -> tuple[tuple[str, str], ...]:
+    """Return what a window of Qt needs, as `need` takes it: each with the command that helps."""
+    wheel = {"PySide6": "PySide6-Essentials"}.get(binding, binding)
+    libraries = QT_OFFSCREEN | QT_XCB if platform == "xcb" else QT_OFFSCREEN
+    packages = [(library, f"apt-get install {libraries[library]}") for library in libraries]
+    return ((binding, f"pip install {wheel}"), *packages)
 
 
 def missing(what: str, install: str = "", *, fails: bool = True) -> None:

@@ -20,7 +20,7 @@ from xml.etree import ElementTree
 import conformance_table
 import pytest
 from harness import ROOT
-from loops import need, screen
+from loops import need, qt_needs, screen
 
 from ipcpoll.testing import AdapterConformance
 
@@ -34,7 +34,7 @@ class Column(NamedTuple):
     module: str
     cls: str
     needs: tuple[tuple[str, str], ...] = ()
-    """Modules, each with the command that installs it."""
+    """Modules and libraries, each with the command that installs it."""
     everywhere: bool = True
     """Whether every Python of CI must have them, or only the system's."""
     display: bool = False
@@ -59,6 +59,21 @@ def twisted(reactor: str, *needs: tuple[str, str], everywhere: bool = True) -> C
 
 TRIO = (("trio", "pip install trio"), ("greenlet", "pip install greenlet"))
 ANYIO = (("anyio", "pip install anyio"), *TRIO)
+
+
+def qt(binding: str, platform: str) -> Column:
+    """Return the column of one binding of Qt: a process has one for life."""
+    return Column(
+        f"{binding}: {platform}",
+        "case_qt",
+        "TestQt",
+        needs=qt_needs(binding, platform),
+        everywhere=False,
+        display=platform == "xcb",
+        environment=(("IPCPOLL_QT", binding), ("QT_QPA_PLATFORM", platform)),
+    )
+
+
 TK = (("_tkinter", "apt-get install python3-tk"),)
 GI = (("gi", "apt-get install python3-gi"),)
 GTK3 = (
@@ -89,6 +104,7 @@ COLUMNS = [
     Column("GLib: a context of its own", "case_glib", "TestGLibContext", GI, everywhere=False),
     Column("GTK 3", "case_gtk3", "TestGtk3", GTK3, everywhere=False, display=True),
     Column("GTK 4", "case_gtk4", "TestGtk4", GTK4, everywhere=False, display=True),
+    *(qt(binding, where) for binding in ("PySide6", "PyQt6") for where in ("offscreen", "xcb")),
 ]
 
 

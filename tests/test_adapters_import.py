@@ -24,6 +24,7 @@ LOOPS = {
     "asyncio_loop": {"asyncio"},
     "frame_loop": {"select"},
     "glib_loop": {"gi"},
+    "qt_loop": set(),  # it takes what the program has imported
     "select_loop": {"select", "selectors"},
     "tk_loop": {"tkinter"},
     "trio_loop": {"trio"},
@@ -123,7 +124,7 @@ def isolated(source: str) -> str:
 def test_ipcpoll_imports_no_adapter() -> None:
     """Its folder is seen twice in the tree, and has one name in a program: ipcpoll.adapters."""
     source = "import ipcpoll, ipcpoll.testing\n"
-    source += "print(*(name for name in sys.modules if 'adapters' in name))"
+    source += "print(*(name for name in sys.modules if 'adapters' in name.split('.')))"
     assert isolated(source) == "\n"
 
 
@@ -140,6 +141,17 @@ def test_adapter_alone(name: str) -> None:
 def functions(tree: ast.Module) -> dict[str, ast.FunctionDef | ast.AsyncFunctionDef]:
     kinds = (ast.FunctionDef, ast.AsyncFunctionDef)
     return {node.name: node for node in tree.body if isinstance(node, kinds)}
+
+
+def test_adapter_for_qt_loads_no_binding() -> None:
+    """Which one is the program's choice, and two in one process break."""
+    source = "import ipcpoll, ipcpoll.testing as t, ipcpoll.adapters.qt_loop as q\n"
+    source += "try: q.attach(t.FakePollable(), None)\n"
+    source += "except ipcpoll.UsageError as error: print(error)\n"
+    source += (
+        "print(*(name for name in sys.modules if name.startswith(('PySide', 'PyQt', 'qtpy'))))"
+    )
+    assert isolated(source) == "import PySide6 or PyQt6 before attach(): no Qt is loaded\n\n"
 
 
 @pytest.mark.parametrize("name", ADAPTERS)

@@ -221,6 +221,7 @@ def test_nobody_there(name: str, words: list[str], behind: bool, directory: str)
         ("pygame_balls", ["--check"], "pygame", "pip install pygame-ce"),
         ("twisted_chat", ["serve"], "twisted", "pip install twisted"),
         ("gtk_stage", [], "gi", GTK4),
+        ("qt_stage", [], "PySide6", "pip install PySide6-Essentials"),
         ("tk_stage", [], "tkinter", "apt-get install python3-tk"),
     ],
 )

@@ -1,4 +1,4 @@
-"""examples/stage.py and its two windows, as their users run them, on a real X screen."""
+"""examples/stage.py and its windows, as their users run them, on a real X screen."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 import redraws
 from harness import PATIENCE, ROOT, wait_until
-from loops import need, screen
+from loops import need, qt_needs, screen
 
 EXAMPLES = ROOT / "examples"
 
@@ -21,8 +21,9 @@ EXAMPLES = ROOT / "examples"
 class Theatre:
     """A screen, with one of the windows on it."""
 
-    def __init__(self, script: str, display: str, directory: str) -> None:
+    def __init__(self, script: str, binding: str, display: str, directory: str) -> None:
         self.script = script
+        self.binding = binding
         self.address = f"{directory}/stage.sock"
         self.display = display
         self.screen = redraws.Screen(display)
@@ -35,6 +36,7 @@ class Theatre:
             env={
                 **os.environ,
                 "DISPLAY": self.display,
+                "QT_BINDING": self.binding,
                 "PYTHONPATH": str(ROOT),
                 "PYTHONWARNINGS": warnings,
             },
@@ -60,15 +62,19 @@ def display() -> Iterator[str]:
         yield name
 
 
-@pytest.fixture(params=["tk_stage.py", "gtk_stage.py"])
+@pytest.fixture(params=["tk_stage.py", "gtk_stage.py", "qt_stage.py PySide6", "qt_stage.py PyQt6"])
 def theatre(request: pytest.FixtureRequest, display: str, directory: str) -> Iterator[Theatre]:
-    if request.param == "tk_stage.py":
+    script, _, binding = request.param.partition(" ")
+    if script == "tk_stage.py":
         need("_tkinter", "apt-get install python3-tk")
+    elif binding:
+        for name, install in qt_needs(binding, "xcb"):
+            need(name, install, everywhere=False)
     else:
         install = "apt-get install python3-gi-cairo gir1.2-gtk-4.0"
         need("gi", install, everywhere=False)
         need("gi._gi_cairo", install, everywhere=False)
-    theatre = Theatre(request.param, display, directory)
+    theatre = Theatre(script, binding, display, directory)
     yield theatre
     theatre.screen.close()
 

@@ -37,7 +37,7 @@ COMMANDS = {
 }
 
 # How a Python block is run: beside which server, and with which arguments.
-MODULES = {"README.md calc.py", "docs/clients.md render.py"}
+MODULES = {"README.md calc.py", "docs/answers.md desk.py", "docs/clients.md render.py"}
 SERVERS = {
     "README.md app.py",
     "README.md watch.py",
@@ -45,6 +45,7 @@ SERVERS = {
     "docs/adapters.md in_poll.py",
     "docs/adapters.md in_epoll.py",
     "docs/adapters.md in_trio.py",
+    "docs/answers.md serve_desk.py",
     "docs/clients.md studio.py",
 }
 NEEDS = {"docs/adapters.md in_trio.py": ("trio", "pip install trio")}
@@ -55,6 +56,7 @@ PROGRAMS = {
     ("README.md ask.py", "docs/adapters.md in_poll.py"): [],
     ("README.md ask.py", "docs/adapters.md in_epoll.py"): [],
     ("README.md ask.py", "docs/adapters.md in_trio.py"): [],
+    ("docs/answers.md ask_desk.py", "docs/answers.md serve_desk.py"): [],
     ("docs/clients.md wait.py", "docs/clients.md studio.py"): [],
     ("docs/clients.md poll_it.py", "docs/clients.md studio.py"): [],
     ("docs/clients.md await_it.py", "docs/clients.md studio.py"): [],

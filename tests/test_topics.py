@@ -351,3 +351,44 @@ def test_many_publishers_and_each_piece_once(server, desk):
             assert all(len(message) == 3 for message in got)
         for thread in threads:
             thread.join()
+
+
+def test_50_subscribers_of_which_5_do_not_read(server, desk):
+    """45 get all of it; the 5 are told what they lost; what is kept is bounded meanwhile."""
+    pieces, batch = 2000, 50
+    peers = [subscribe(server, desk) for _ in range(50)]
+    good, silent = peers[:45], peers[45:]
+    got = [0] * 45
+    text = "x" * 1000
+    for begin in range(0, pieces, batch):
+        for number in range(begin, begin + batch):
+            desk.topic.publish(News(text, number))
+        for index, peer in enumerate(good):
+            while got[index] < begin + batch:
+                if readable(server):
+                    server.poll(desk)
+                for message in peer.received():
+                    assert len(message) == 3
+                    assert message[2]["number"] == got[index]
+                    got[index] += 1
+    settle(server, desk)
+    assert got == [pieces] * 45
+    held = [connection.held for connection in server._clients.connections.values()]
+    assert max(held) < 400_000  # max_unsent, and one run of pieces more
+    for peer in silent:
+        late, lost = 0, 0
+        last = -1
+        while last < pieces - 1:
+            assert readable(peer.socket) or readable(server, 20)
+            server.poll(desk)
+            for message in peer.received():
+                told = message[3]["lost"] if len(message) == 4 else 0
+                assert message[2]["number"] == last + 1 + told
+                last = message[2]["number"]
+                late, lost = late + 1, lost + told
+        assert late + lost == pieces
+        assert lost > 1000
+    for peer in peers:
+        peer.close()
+    settle(server, desk)
+    assert desk.topic.subscribers == 0

@@ -7,7 +7,6 @@ is missing is shown as skipped, and then nothing is written.
 from __future__ import annotations
 
 import argparse
-import importlib.util
 import sys
 from pathlib import Path
 
@@ -15,6 +14,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 import conformance_table
 import test_adapters
+from loops import installed
 
 
 def main() -> int:
@@ -26,7 +26,7 @@ def main() -> int:
         missing = [
             f"{column.title}: {name} is not installed; {install} would install it"
             for name, install in column.needs
-            if importlib.util.find_spec(name) is None
+            if not installed(name)
         ]
         print(*missing, sep="\n", end="\n" if missing else "", file=sys.stderr)
         if missing:
