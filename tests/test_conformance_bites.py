@@ -6,27 +6,18 @@ one of tests/adapters/case_select.py.
 
 from __future__ import annotations
 
-import importlib.util
 import select
 import selectors
 import time
 import weakref
 from typing import Any, ClassVar
 
+import case_select
 import pytest
-from harness import ROOT
 
 from ipcpoll import testing, testing_late
 from ipcpoll.adapters.select_loop import SelectorAttachment
 from ipcpoll.testing import AdapterConformance
-
-_spec = importlib.util.spec_from_file_location(
-    "case_select", ROOT / "tests" / "adapters" / "case_select.py"
-)
-assert _spec is not None
-assert _spec.loader is not None
-case_select = importlib.util.module_from_spec(_spec)
-_spec.loader.exec_module(case_select)
 
 CASES = AdapterConformance.cases()
 
@@ -48,7 +39,7 @@ class Reporting(SelectorAttachment):
         self.told.append(error)
 
 
-class Suite(case_select.SelectConformance):  # type: ignore[misc,name-defined]
+class Suite(case_select.SelectConformance):
     """The suite, with the adapter that is being looked at."""
 
     adapter: type[Reporting] = Reporting
