@@ -1,62 +1,76 @@
-"""Make the pictures of the examples' windows: docs/tk_stage.png and its like for GTK and Qt.
+"""Take the pictures of docs/gallery.md: run the commands that stand above each, in the examples.
 
 It needs Xvfb, ImageMagick and the toolkits: on Debian `apt install xvfb imagemagick python3-tk
-python3-gi-cairo gir1.2-gtk-4.0`; and `pip install PySide6-Essentials`. Run it with a Python that
-sees them and ipcpoll.
+python3-gi-cairo gir1.2-gtk-4.0`; and `pip install PySide6-Essentials pygame-ce matplotlib`. Run it
+with a Python that sees them and ipcpoll.
 """
 
 import argparse
 import os
+import re
+import shlex
 import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Iterator
+from contextlib import ExitStack
 from pathlib import Path
 
 DOCS = Path(__file__).resolve().parent
 EXAMPLES = DOCS.parent / "examples"
-WINDOWS = ("tk_stage", "gtk_stage", "qt_stage")
 PATIENCE = 30.0  # seconds; only a failure waits so long
+DRAW_SECONDS = 1.0
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
-    parser.add_argument("folder", nargs="?", default=DOCS, type=Path, help="default: docs")
-    folder: Path = parser.parse_args().folder
+    parser.add_argument(
+        "--folder", default=DOCS, type=Path, help="where to put them; default: docs"
+    )
+    parser.add_argument("pictures", nargs="*", help="only these; default: all")
+    arguments = parser.parse_args()
     read, write = os.pipe()
-    size = "800x600x24"
+    options = ["-displayfd", str(write), "-screen", "0", "800x600x24", "-nolisten", "tcp"]
     with subprocess.Popen(
-        ["Xvfb", "-displayfd", str(write), "-screen", "0", size, "-nolisten", "tcp"],
-        pass_fds=[write],
-        stderr=subprocess.DEVNULL,
+        ["Xvfb", *options, "-noreset"], pass_fds=[write], stderr=subprocess.DEVNULL
     ) as xvfb:
         os.close(write)
         try:
             with open(read) as answer:
                 os.environ["DISPLAY"] = ":" + answer.readline().strip()
-            for name in WINDOWS:
-                take(name, folder / f"{name}.png")
+            for picture, commands in gallery():
+                if picture in (arguments.pictures or [picture]):
+                    take(arguments.folder / picture, commands)
         finally:
             xvfb.terminate()
 
 
-def take(name: str, picture: Path) -> None:
-    """Start a window, let a client draw the scene, and take a picture of the window."""
-    with tempfile.TemporaryDirectory(prefix="stage-") as directory:
-        address = f"{directory}/stage.sock"
-        window = subprocess.Popen([sys.executable, EXAMPLES / f"{name}.py", "--address", address])
-        try:
+def gallery() -> Iterator[tuple[str, list[str]]]:
+    """Yield each picture of the page, and the commands above it."""
+    text = (DOCS / "gallery.md").read_text(encoding="utf-8")
+    for block, picture in re.findall(r"```console\n(.*?)```\n\n!\[.*?\]\((.*?)\)", text, re.DOTALL):
+        yield picture, re.findall(r"^\$ python (.*)$", block, re.MULTILINE)
+
+
+def take(picture: Path, commands: list[str]) -> None:
+    """Run the commands, and take a picture of the only window."""
+    with tempfile.TemporaryDirectory(prefix="gallery-") as directory, ExitStack() as stack:
+        os.environ["XDG_RUNTIME_DIR"] = directory
+        for command in commands:
+            words = [sys.executable, *shlex.split(command.removesuffix("&"))]
+            if not command.endswith("&"):
+                subprocess.run(words, check=True, cwd=EXAMPLES, stdout=subprocess.DEVNULL)
+                continue
+            window = stack.enter_context(subprocess.Popen(words, cwd=EXAMPLES))
+            stack.callback(window.terminate)
             deadline = time.monotonic() + PATIENCE
-            while not os.path.exists(address) and time.monotonic() < deadline:
+            while not list(Path(directory).glob("ipcpoll/*.sock")) and time.monotonic() < deadline:
                 time.sleep(0.05)
-            client = [sys.executable, EXAMPLES / "stage.py", "--address", address, "scene"]
-            subprocess.run(client, check=True)
-            time.sleep(1)  # the window draws, and its lamp is bright
-            command = ["import", "-window", "root", "-trim", "+repage", "-strip", "-colors", "128"]
-            subprocess.run([*command, picture], check=True)
-        finally:
-            window.terminate()
-            window.wait()
+        time.sleep(DRAW_SECONDS)
+        options = ["-window", "root", "-trim", "+repage", "-strip", "-colors", "128"]
+        subprocess.run(["import", *options, picture], check=True)
+    print(f"{picture.name}: {picture.stat().st_size} bytes")
 
 
 if __name__ == "__main__":

@@ -1,12 +1,13 @@
 """A stage that other processes decorate: its commands, and a client for the shell.
 
-    $ python tk_stage.py &                                 a window; or gtk_stage.py, qt_stage.py
+    $ python tk_stage.py &                                 a window; or gtk_stage.py …
     $ python stage.py paint "#203040"
     $ python stage.py caption "hello from another process"
     $ python stage.py circle 320 120 60 "#ffcc33"          x, y and size in pixels
     $ python stage.py scene                                a whole picture, shape by shape
 
-`tk_stage.py`, `gtk_stage.py` and `qt_stage.py` show the same stage, each with its own toolkit.
+`tk_stage.py`, `gtk_stage.py`, `qt_stage.py` and `wx_stage.py` show the same stage, each with its
+own toolkit.
 """
 
 import time

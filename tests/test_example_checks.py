@@ -9,7 +9,7 @@ import shlex
 import shutil
 import subprocess
 import sys
-from contextlib import ExitStack
+from contextlib import ExitStack, nullcontext
 from pathlib import Path
 
 import msgspec
@@ -19,6 +19,7 @@ from loops import need, screen
 
 EXAMPLES = ROOT / "examples"
 NEEDS = {
+    "plot": ("matplotlib", "pip install matplotlib"),
     "pygame_balls": ("pygame", "pip install pygame-ce"),
     "trio_service": ("trio", "pip install trio"),
     "twisted_chat": ("twisted", "pip install twisted"),
@@ -27,6 +28,7 @@ NEEDS = {
 PROGRAMS = [
     "asyncio_service",
     "open_once",
+    "plot",
     "pygame_balls",
     "select_tail",
     "stage",
@@ -34,7 +36,16 @@ PROGRAMS = [
     "twisted_chat",
 ]
 GTK4 = "apt-get install python3-gi python3-gi-cairo gir1.2-gtk-4.0"
+PLOT = "pip install matplotlib, with apt-get install python3-tk,"
 PATIENCE = 60
+
+
+def needed(name: str) -> None:
+    """Skip the test where the example's library is missing. One Python of CI has matplotlib."""
+    if name in NEEDS:
+        need(*NEEDS[name], everywhere=name != "plot")
+    if name == "plot":
+        need(*NEEDS["stage"], everywhere=False)
 
 
 def environment(**more: str) -> dict[str, str]:
@@ -58,7 +69,7 @@ def run(name: str, *arguments: str, folder: Path = EXAMPLES, **more: str) -> tup
 @pytest.mark.parametrize("name", PROGRAMS)
 def test_help(name: str) -> None:
     if name in ("trio_service", "twisted_chat"):
-        need(*NEEDS[name])
+        needed(name)
     code, out, err = run(name, "--help")
     assert (code, err) == (0, "")
     assert docstring(name) in out
@@ -86,8 +97,7 @@ FAIL = {
 @pytest.mark.parametrize("name", PROGRAMS)
 def test_commands_of_the_docstring(name: str, directory: str, tmp_path: Path) -> None:
     """One after the other, in the folder of the examples; those with & go on."""
-    if name in NEEDS:
-        need(*NEEDS[name])
+    needed(name)
     folder = tmp_path / "examples"
     shutil.copytree(EXAMPLES, folder, ignore=shutil.ignore_patterns("__pycache__"))
     for file in ("app.log", "letter.txt", "photo.png"):
@@ -99,7 +109,7 @@ def test_commands_of_the_docstring(name: str, directory: str, tmp_path: Path) ->
     assert len(commands) >= 3
     with ExitStack() as stack:
         more = {"SDL_VIDEODRIVER": "dummy", "PYGAME_HIDE_SUPPORT_PROMPT": "1"}
-        if name == "stage":
+        if name in ("plot", "stage"):
             more["DISPLAY"] = stack.enter_context(screen())
         variables = environment(XDG_RUNTIME_DIR=directory, **more)
         for words, goes_on in commands:
@@ -126,11 +136,16 @@ def test_commands_of_the_docstring(name: str, directory: str, tmp_path: Path) ->
 # The checks
 
 
+def run_check(name: str, folder: Path = EXAMPLES) -> tuple[int, str, str]:
+    if name != "stage":  # whose check needs no window
+        needed(name)
+    with screen() if name == "plot" else nullcontext("") as display:
+        return run(name, "--check", folder=folder, DISPLAY=display)
+
+
 @pytest.mark.parametrize("name", PROGRAMS)
 def test_check(name: str) -> None:
-    if name != "stage" and name in NEEDS:
-        need(*NEEDS[name])
-    code, out, err = run(name, "--check")
+    code, out, err = run_check(name)
     assert (code, err) == (0, "")
     assert out.endswith("all is well\n")
 
@@ -140,6 +155,7 @@ def test_check(name: str) -> None:
     [
         ("asyncio_service", "asyncio_service.py", "ctx.going.clear()", "pass"),
         ("open_once", "open_once.py", "command.process(viewer)", "pass"),
+        ("plot", "plot.py", "line.remove()", "pass"),
         ("pygame_balls", "pygame_balls.py", "not ctx.paused", "True"),
         ("pygame_balls", "pygame_balls.py", "+ FRAME_SECONDS", "+ 2 * FRAME_SECONDS"),
         ("select_tail", "select_tail.py", "self.rest + self.file.read", "self.file.read"),
@@ -150,9 +166,7 @@ def test_check(name: str) -> None:
 )
 def test_check_fails(name: str, file: str, right: str, wrong: str, tmp_path: Path) -> None:
     """One thing is wrong in the program, and its check finds it."""
-    if name != "stage" and name in NEEDS:
-        need(*NEEDS[name])
-    code, out, err = run(name, "--check", folder=broken(tmp_path, (file, right, wrong)))
+    code, out, err = run_check(name, folder=broken(tmp_path, (file, right, wrong)))
     assert code == 1
     assert "AssertionError" in err
     assert "all is well" not in out
@@ -217,12 +231,14 @@ def test_nobody_there(name: str, words: list[str], behind: bool, directory: str)
 @pytest.mark.parametrize(
     ("name", "words", "module", "install"),
     [
+        ("plot", [], "matplotlib", PLOT),
         ("pygame_balls", [], "pygame", "pip install pygame-ce"),
         ("pygame_balls", ["--check"], "pygame", "pip install pygame-ce"),
         ("twisted_chat", ["serve"], "twisted", "pip install twisted"),
         ("gtk_stage", [], "gi", GTK4),
         ("qt_stage", [], "PySide6", "pip install PySide6-Essentials"),
         ("tk_stage", [], "tkinter", "apt-get install python3-tk"),
+        ("wx_stage", [], "wx", "apt-get install python3-wxgtk4.0 python3-gi"),
     ],
 )
 def test_missing_library_is_named(

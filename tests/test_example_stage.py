@@ -30,7 +30,7 @@ class Theatre:
 
     def start(self, script: str, *arguments: str) -> subprocess.Popen[str]:
         # The libraries of GTK warn of what a desk without a session lacks; Python's own count.
-        warnings = "" if script == "gtk_stage.py" else "error"
+        warnings = "" if script in ("gtk_stage.py", "wx_stage.py") else "error"
         return subprocess.Popen(
             [sys.executable, str(EXAMPLES / script), *arguments],
             env={
@@ -62,7 +62,16 @@ def display() -> Iterator[str]:
         yield name
 
 
-@pytest.fixture(params=["tk_stage.py", "gtk_stage.py", "qt_stage.py PySide6", "qt_stage.py PyQt6"])
+WINDOWS = [
+    "tk_stage.py",
+    "gtk_stage.py",
+    "qt_stage.py PySide6",
+    "qt_stage.py PyQt6",
+    "wx_stage.py",
+]
+
+
+@pytest.fixture(params=WINDOWS)
 def theatre(request: pytest.FixtureRequest, display: str, directory: str) -> Iterator[Theatre]:
     script, _, binding = request.param.partition(" ")
     if script == "tk_stage.py":
@@ -70,6 +79,9 @@ def theatre(request: pytest.FixtureRequest, display: str, directory: str) -> Ite
     elif binding:
         for name, install in qt_needs(binding, "xcb"):
             need(name, install, everywhere=False)
+    elif script == "wx_stage.py":
+        need("wx", "apt-get install python3-wxgtk4.0", everywhere=False)
+        need("gi", "apt-get install python3-gi", everywhere=False)
     else:
         install = "apt-get install python3-gi-cairo gir1.2-gtk-4.0"
         need("gi", install, everywhere=False)
