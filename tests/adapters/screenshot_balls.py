@@ -20,7 +20,7 @@ PICTURE = ROOT / "docs" / "pygame_balls.png"
 
 def main() -> None:
     sys.path.insert(0, str(ROOT / "examples"))
-    from pygame_balls import Balls, Frames, Pause, Quit
+    from balls import Balls, Frames, Pause, Quit
 
     with tempfile.TemporaryDirectory(prefix="ipcpoll-") as directory, screen() as display:
         address = f"{directory}/balls.sock"
