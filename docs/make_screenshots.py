@@ -1,5 +1,7 @@
 """Take the pictures of docs/gallery.md: run the commands that stand above each, in the examples.
 
+And tk_monitor.png, for which two games run one after the other.
+
 It needs Xvfb, ImageMagick and the toolkits: on Debian `apt install xvfb imagemagick python3-tk
 python3-gi-cairo gir1.2-gtk-4.0`; and `pip install PySide6-Essentials pygame-ce matplotlib`. Run it
 with a Python that sees them and ipcpoll.
@@ -21,6 +23,7 @@ DOCS = Path(__file__).resolve().parent
 EXAMPLES = DOCS.parent / "examples"
 PATIENCE = 30.0  # seconds; only a failure waits so long
 DRAW_SECONDS = 1.0
+MONITOR = "tk_monitor.png"
 
 
 def main() -> None:
@@ -42,6 +45,8 @@ def main() -> None:
             for picture, commands in gallery():
                 if picture in (arguments.pictures or [picture]):
                     take(arguments.folder / picture, commands)
+            if MONITOR in (arguments.pictures or [MONITOR]):
+                take_monitor(arguments.folder / MONITOR)
         finally:
             xvfb.terminate()
 
@@ -64,12 +69,37 @@ def take(picture: Path, commands: list[str]) -> None:
                 continue
             window = stack.enter_context(subprocess.Popen(words, cwd=EXAMPLES))
             stack.callback(window.terminate)
-            deadline = time.monotonic() + PATIENCE
-            while not list(Path(directory).glob("ipcpoll/*.sock")) and time.monotonic() < deadline:
-                time.sleep(0.05)
+            wait_for_a_server(directory)
         time.sleep(DRAW_SECONDS)
-        options = ["-window", "root", "-trim", "+repage", "-strip", "-colors", "128"]
-        subprocess.run(["import", *options, picture], check=True)
+        shoot(picture)
+
+
+def take_monitor(picture: Path) -> None:
+    """Let the window plot one game, which ends, and then another one."""
+    game = [sys.executable, "pygame_balls.py"]
+    with tempfile.TemporaryDirectory(prefix="gallery-") as directory:
+        os.environ["XDG_RUNTIME_DIR"] = directory
+        with subprocess.Popen([sys.executable, "tk_monitor.py"], cwd=EXAMPLES) as monitor:
+            for last in (False, True):
+                hidden = os.environ | {"SDL_VIDEODRIVER": "dummy"}
+                with subprocess.Popen(game, cwd=EXAMPLES, env=hidden):
+                    wait_for_a_server(directory)
+                    time.sleep(4.5)
+                    if last:
+                        shoot(picture)
+                    subprocess.run([*game, "quit"], check=True, cwd=EXAMPLES)
+            monitor.terminate()
+
+
+def wait_for_a_server(directory: str) -> None:
+    deadline = time.monotonic() + PATIENCE
+    while not list(Path(directory).glob("ipcpoll/*.sock")) and time.monotonic() < deadline:
+        time.sleep(0.05)
+
+
+def shoot(picture: Path) -> None:
+    options = ["-window", "root", "-trim", "+repage", "-strip", "-colors", "128"]
+    subprocess.run(["import", *options, picture], check=True)
     print(f"{picture.name}: {picture.stat().st_size} bytes")
 
 

@@ -3,8 +3,9 @@
     $ python select_tail.py --follow /var/log/syslog &
     $ python select_tail.py tail 3             the last three lines that came
     $ python select_tail.py grep usb           those that match
-    $ python select_tail.py follow app.log     follow another file instead
-    $ python select_tail.py unfollow
+    $ python select_tail.py open app.log       follow another file instead
+    $ python select_tail.py follow             the lines as they come, until Ctrl-C
+    $ python select_tail.py close
 
 A file has no descriptor that says when it grows, so the loop wakes four times a second to look; it
 follows no file, it sleeps. Clients are answered at once in any case.
@@ -13,6 +14,7 @@ follows no file, it sleeps. Clients are answered at once in any case.
 import os
 import re
 import select
+import signal
 from collections import deque
 from dataclasses import dataclass, field
 from typing import IO
@@ -34,15 +36,24 @@ class Followed:
     lines: deque[str] = field(default_factory=lambda: deque(maxlen=MOST_LINES))
     rest: bytes = b""
 
+    def __post_init__(self) -> None:
+        # What one look finds is kept for those that follow, unless its lines are very short.
+        self.topic = ipcpoll.Topic[str | None](state=self.last_line, depth=MOST_LINES)
+
+    def last_line(self) -> str | None:
+        return self.lines[-1] if self.lines else None
+
     def look(self) -> None:
         """Read what has come; a line counts when it is complete."""
         if self.file is not None:
             if os.fstat(self.file.fileno()).st_size < self.file.tell():
                 self.file.seek(0)  # it was cut off and begun anew
             *lines, self.rest = (self.rest + self.file.read(MOST_BYTES)).split(b"\n")
-            self.lines += [line.decode(errors="replace") for line in lines]
+            for line in lines:
+                self.lines.append(line.decode(errors="replace"))
+                self.topic.publish(self.lines[-1])
 
-    def follow(self, file: IO[bytes] | None) -> None:
+    def open(self, file: IO[bytes] | None) -> None:
         """Forget the lines of the other file, and look at this one, or at none."""
         if self.file is not None:
             self.file.close()
@@ -52,7 +63,7 @@ class Followed:
 
 
 @dataclass
-class Follow:
+class Open:
     """Follow a file from its beginning, and no other; answer how many lines it has so far."""
 
     path: str
@@ -62,16 +73,24 @@ class Follow:
             file = open(self.path, "rb", buffering=0)  # noqa: SIM115 (it stays open)
         except OSError as error:
             raise ipcpoll.CommandError("no-file", str(error)) from None
-        ctx.follow(file)
+        ctx.open(file)
         return len(ctx.lines)
 
 
 @dataclass
-class Unfollow:
+class Close:
     """Close the file, and forget its lines."""
 
     def process(self, ctx: Followed) -> None:
-        ctx.follow(None)
+        ctx.open(None)
+
+
+@dataclass
+class Follow:
+    """Give the last line, if there is one, and those that come."""
+
+    def process(self, ctx: Followed) -> ipcpoll.Subscription[str | None]:
+        return ctx.topic.subscribe()
 
 
 @dataclass
@@ -102,9 +121,9 @@ class Grep:
 def serve(address: str, follow: str | None) -> None:
     """Be the daemon, until Ctrl-C."""
     followed = Followed()
-    with ipcpoll.Server(address, Follow | Unfollow | Tail | Grep) as server:
+    with ipcpoll.Server(address, Open | Close | Tail | Grep | Follow) as server:
         if follow is not None:
-            Follow(follow).process(followed)
+            Open(follow).process(followed)
         print(f"serving at {server.address}", flush=True)
         while True:
             ready, _, _ = select.select([server], [], [], LOOK_SECONDS if followed.file else None)
@@ -123,13 +142,20 @@ def check() -> None:
         log.write("ee\n")
         assert tails.run("tail", "2") == "two\nthree\n"
         assert tails.run("grep", "^t.*e$") == "three\n"
-        assert tails.run("unfollow") == ""
+        follower = tails.start("follow")
+        assert shell.next_line(follower) == "three\n"
+        log.write("four\nfive\n")
+        assert [shell.next_line(follower), shell.next_line(follower)] == ["four\n", "five\n"]
+        follower.send_signal(signal.SIGINT)
+        assert follower.wait() == 130
+        assert tails.run("close") == ""
         assert tails.run("tail") == ""
-        assert tails.run("follow", log.name) == "3\n"
+        assert tails.run("open", log.name) == "5\n"
 
 
 if __name__ == "__main__":
     line = shell.CommandLine(__doc__, serve, address="select-tail", check=check)
     line.add_argument("--follow", metavar="PATH", help="be the daemon, and begin with this file")
-    line.add_commands(Follow, Unfollow, Tail, Grep)
+    line.add_commands(Open, Close, Tail, Grep)
+    line.add_commands(Follow, show=shell.say, timeout=None)
     line.main()

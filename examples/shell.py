@@ -2,7 +2,8 @@
 
 A command class becomes a verb. Its docstring is the help, and its fields are the arguments, with
 their types and defaults: `Tail(lines: int = 10)` is sent by `tail` and by `tail 3`. The answer is
-printed. What goes wrong is told in one sentence, and the exit code is 1.
+printed, and before it the pieces as they come. What goes wrong is told in one sentence, and the
+exit code is 1.
 """
 
 import argparse
@@ -21,6 +22,7 @@ import ipcpoll
 
 CHECK_SECONDS = 60  # a check that takes longer has failed
 Run = Callable[..., object] | None
+Show = Callable[[Any], object] | None
 
 
 class CommandLine(argparse.ArgumentParser):
@@ -52,9 +54,13 @@ class CommandLine(argparse.ArgumentParser):
         verb: CommandLine = self.verbs.add_parser(name, help=text, description=text, run=run)
         return verb
 
-    def add_commands(self, *classes: type[Any]) -> None:
+    def add_commands(
+        self, *classes: type[Any], show: Show = None, timeout: float | None = 5.0
+    ) -> None:
+        """Add verbs that send a command; `show` is for those that answer in pieces."""
         for cls in classes:
-            verb = self.add_verb(cls.__name__.lower(), cls.__doc__, functools.partial(ask, cls))
+            run = functools.partial(ask, cls, show, timeout)
+            verb = self.add_verb(cls.__name__.lower(), cls.__doc__, run)
             types = get_type_hints(cls)
             for field in dataclasses.fields(cls):
                 verb.add_argument(field.name, **how_to_read(field, types[field.name]))
@@ -87,13 +93,31 @@ def how_to_read(field: "dataclasses.Field[Any]", kind: Any) -> dict[str, Any]:
     return options
 
 
-def ask(cls: type[Any], address: str, **arguments: Any) -> None:
+def ask(cls: type[Any], show: Show, timeout: float | None, address: str, **arguments: Any) -> None:
     """Send the command, and print the answer: a list line by line, and nothing for None."""
     fields = {field.name: arguments[field.name] for field in dataclasses.fields(cls)}
-    answer = ipcpoll.send(cls(**fields), address)
+    with ipcpoll.Client(address, timeout=timeout) as client:
+        command = cls(**fields)
+        answer = client.call(command) if show is None else watch(client.stream(command), show)
     for line in answer if isinstance(answer, list) else [answer]:
-        if line is not None:
-            print(line)
+        say(line)
+
+
+def watch(stream: ipcpoll.Stream[Any, Any], show: Callable[[Any], object]) -> Any:
+    """Show each piece as it comes, tell what was lost, and return the answer."""
+    told = 0
+    for piece in stream:
+        if stream.lost > told:
+            print(f"{stream.lost - told} pieces are lost: they came too fast", file=sys.stderr)
+            told = stream.lost
+        show(piece)
+    return stream.result
+
+
+def say(line: object) -> None:
+    """Print it at once, and nothing for None."""
+    if line is not None:
+        print(line, flush=True)
 
 
 def succeed(check: Callable[[], None], **_: object) -> None:

@@ -7,9 +7,11 @@ import os
 import re
 import shlex
 import shutil
+import signal
 import subprocess
 import sys
-from contextlib import ExitStack, nullcontext
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 import msgspec
@@ -17,13 +19,19 @@ import pytest
 from harness import ROOT, wait_until
 from loops import need, screen
 
+import ipcpoll
+
 EXAMPLES = ROOT / "examples"
+PYGAME = ("pygame", "pip install pygame-ce")
+TK = ("_tkinter", "apt-get install python3-tk")
 NEEDS = {
-    "plot": ("matplotlib", "pip install matplotlib"),
-    "pygame_balls": ("pygame", "pip install pygame-ce"),
-    "trio_service": ("trio", "pip install trio"),
-    "twisted_chat": ("twisted", "pip install twisted"),
-    "stage": ("_tkinter", "apt-get install python3-tk"),
+    "plot": [("matplotlib", "pip install matplotlib"), TK],
+    "pygame_balls": [PYGAME],
+    "trio_service": [("trio", "pip install trio")],
+    "twisted_chat": [("twisted", "pip install twisted")],
+    "stage": [TK],
+    "tk_monitor": [TK, PYGAME],
+    "tk_question": [TK],
 }
 PROGRAMS = [
     "asyncio_service",
@@ -32,6 +40,8 @@ PROGRAMS = [
     "pygame_balls",
     "select_tail",
     "stage",
+    "tk_monitor",
+    "tk_question",
     "trio_service",
     "twisted_chat",
 ]
@@ -41,11 +51,9 @@ PATIENCE = 60
 
 
 def needed(name: str) -> None:
-    """Skip the test where the example's library is missing. One Python of CI has matplotlib."""
-    if name in NEEDS:
-        need(*NEEDS[name], everywhere=name != "plot")
-    if name == "plot":
-        need(*NEEDS["stage"], everywhere=False)
+    """Skip the test where a library of the example is missing. One Python of CI has matplotlib."""
+    for library in NEEDS.get(name, []):
+        need(*library, everywhere=name != "plot")
 
 
 def environment(**more: str) -> dict[str, str]:
@@ -66,9 +74,17 @@ def run(name: str, *arguments: str, folder: Path = EXAMPLES, **more: str) -> tup
     return done.returncode, done.stdout, done.stderr
 
 
+@contextmanager
+def a_screen_for(*names: str) -> Iterator[dict[str, str]]:
+    """Give the variables that name a screen, if one of these examples opens a window."""
+    with ExitStack() as stack:
+        windows = any(name.startswith("tk_") or name == "plot" for name in names)
+        yield {"DISPLAY": stack.enter_context(screen())} if windows else {}
+
+
 @pytest.mark.parametrize("name", PROGRAMS)
 def test_help(name: str) -> None:
-    if name in ("trio_service", "twisted_chat"):
+    if name not in ("plot", "pygame_balls", "stage"):
         needed(name)
     code, out, err = run(name, "--help")
     assert (code, err) == (0, "")
@@ -88,6 +104,7 @@ def docstring(name: str) -> str:
 
 # What they do not find, or should find, on every desk.
 SUBSTITUTES = {"/var/log/syslog": "app.log", "--port 4000": "--port 0"}
+UNTIL_CTRL_C = ("select_tail.py follow",)
 FAIL = {
     "pygame_balls.py": "runs at this address already",
     "twisted_chat.py admin kick ann": "ann is not here",
@@ -109,8 +126,7 @@ def test_commands_of_the_docstring(name: str, directory: str, tmp_path: Path) ->
     assert len(commands) >= 3
     with ExitStack() as stack:
         more = {"SDL_VIDEODRIVER": "dummy", "PYGAME_HIDE_SUPPORT_PROMPT": "1"}
-        if name in ("plot", "stage"):
-            more["DISPLAY"] = stack.enter_context(screen())
+        more |= stack.enter_context(a_screen_for(name, "tk_stage" if name == "stage" else ""))
         variables = environment(XDG_RUNTIME_DIR=directory, **more)
         for words, goes_on in commands:
             process = stack.enter_context(
@@ -118,7 +134,7 @@ def test_commands_of_the_docstring(name: str, directory: str, tmp_path: Path) ->
                     [sys.executable, *shlex.split(words)],
                     cwd=folder,
                     env=variables,
-                    stdout=subprocess.DEVNULL,
+                    stdout=subprocess.PIPE if words in UNTIL_CTRL_C else subprocess.DEVNULL,
                     stderr=None if goes_on else subprocess.PIPE,
                     text=True,
                 )
@@ -126,6 +142,11 @@ def test_commands_of_the_docstring(name: str, directory: str, tmp_path: Path) ->
             stack.callback(process.kill)
             if goes_on:
                 wait_until(lambda: list(Path(directory).glob("ipcpoll/*.sock")), words)
+            elif words in UNTIL_CTRL_C:
+                assert process.stdout is not None
+                assert process.stdout.readline()
+                process.send_signal(signal.SIGINT)
+                assert process.wait(PATIENCE) == 130
             else:
                 _, err = process.communicate(timeout=PATIENCE)
                 assert FAIL.get(words, "") in err
@@ -139,8 +160,8 @@ def test_commands_of_the_docstring(name: str, directory: str, tmp_path: Path) ->
 def run_check(name: str, folder: Path = EXAMPLES) -> tuple[int, str, str]:
     if name != "stage":  # whose check needs no window
         needed(name)
-    with screen() if name == "plot" else nullcontext("") as display:
-        return run(name, "--check", folder=folder, DISPLAY=display)
+    with a_screen_for(name) as more:
+        return run(name, "--check", folder=folder, **more)
 
 
 @pytest.mark.parametrize("name", PROGRAMS)
@@ -156,10 +177,16 @@ def test_check(name: str) -> None:
         ("asyncio_service", "asyncio_service.py", "ctx.going.clear()", "pass"),
         ("open_once", "open_once.py", "command.process(viewer)", "pass"),
         ("plot", "plot.py", "line.remove()", "pass"),
-        ("pygame_balls", "pygame_balls.py", "not ctx.paused", "True"),
+        ("pygame_balls", "balls.py", "not ctx.paused", "True"),
         ("pygame_balls", "pygame_balls.py", "+ FRAME_SECONDS", "+ 2 * FRAME_SECONDS"),
+        ("pygame_balls", "balls.py", "yield ipcpoll.Turn()", "pass"),
+        ("pygame_balls", "balls.py", "yield Progress(done, self.tries)", "yield Progress(1, 2)"),
         ("select_tail", "select_tail.py", "self.rest + self.file.read", "self.file.read"),
+        ("select_tail", "select_tail.py", "publish(self.lines[-1])", "publish(self.lines[0])"),
         ("stage", "village.py", "client.call(command)", "pass"),
+        ("tk_monitor", "tk_monitor.py", "self.numbers.append(number)", "self.numbers.append(0)"),
+        ("tk_monitor", "tk_monitor.py", "gap=plot.gap", "gap=None"),
+        ("tk_question", "tk_question.py", "partial(first.set_result, answer)", "first.cancel"),
         ("trio_service", "trio_service.py", ".scopes[self.name].cancel()", ".scopes[self.name]"),
         ("twisted_chat", "twisted_chat.py", "return len(self.guests)", "return 0"),
     ],
@@ -196,7 +223,7 @@ def test_gravity_is_a_number(pixels: str) -> None:
     """What is none would put the balls nowhere, for good."""
     sys.path.insert(0, str(ROOT / "examples"))
     try:
-        from pygame_balls import Gravity
+        from balls import Gravity
     finally:
         sys.path.pop(0)
     with pytest.raises(msgspec.ValidationError, match=r"pixels"):
@@ -205,11 +232,85 @@ def test_gravity_is_a_number(pixels: str) -> None:
 
 def test_balls_in_a_window() -> None:
     """The same with a real window, on an X server without a screen."""
-    need(*NEEDS["pygame_balls"])
+    need(*PYGAME)
     with screen() as display:
         code, out, err = run("pygame_balls", "--check", DISPLAY=display, SDL_VIDEODRIVER="x11")
     assert (code, err) == (0, "")
     assert out.endswith("all is well\n")
+
+
+def test_lines_that_came_too_fast(directory: str) -> None:
+    """Who follows and does not read loses the oldest lines, and is told how many."""
+    address = ["--address", f"{directory}/s"]
+    sys.path.insert(0, str(EXAMPLES))
+    try:
+        from select_tail import Tail
+    finally:
+        sys.path.pop(0)
+    with ExitStack() as stack:
+
+        def start(*words: str) -> subprocess.Popen[str]:
+            process = subprocess.Popen(
+                [sys.executable, "examples/select_tail.py", *address, *words],
+                cwd=ROOT,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.PIPE,
+                text=True,
+                env=environment(),
+            )
+            stack.enter_context(process)
+            stack.callback(process.kill)
+            assert process.stdout is not None
+            assert process.stdout.readline()
+            return process
+
+        log = stack.enter_context(open(f"{directory}/log", "w", 1))
+        log.write("first\n")
+        start("--follow", log.name)
+        follower = start("follow")
+        follower.send_signal(signal.SIGSTOP)
+        for number in range(5000):
+            log.write(f"{number:1000}\n")
+        log.write("last\n")
+        with ipcpoll.Client(f"{directory}/s") as client:
+            wait_until(lambda: client.call(Tail(1)) == ["last"], "the last line")
+        follower.send_signal(signal.SIGCONT)
+        came = 0
+        assert follower.stdout is not None
+        for line in follower.stdout:
+            if line == "last\n":
+                break
+            came += 1
+        follower.send_signal(signal.SIGINT)
+        _, err = follower.communicate(timeout=PATIENCE)
+    told = re.findall(r"^(\d+) pieces are lost: they came too fast$", err, re.MULTILINE)
+    assert sum(map(int, told)) == 5000 - came > 0
+
+
+def test_progress_bar(directory: str) -> None:
+    """It is drawn on a terminal, and the answer goes to the output alone."""
+    need(*PYGAME)
+    variables = environment(SDL_VIDEODRIVER="dummy", PYGAME_HIDE_SUPPORT_PROMPT="1")
+    command = [sys.executable, str(EXAMPLES / "pygame_balls.py"), "--address", f"{directory}/s"]
+    terminal, end = os.openpty()
+    with (
+        open(terminal, "rb", 0) as screen_of_it,
+        subprocess.Popen(command, stdout=subprocess.PIPE, env=variables, text=True) as game,
+    ):
+        try:
+            assert game.stdout is not None
+            assert game.stdout.readline()
+            answer = subprocess.check_output([*command, "search", "2"], stderr=end, env=variables)
+            shown = screen_of_it.read(4096)
+        finally:
+            os.close(end)
+            game.kill()
+    assert int(answer) in (200, 1100)
+    assert shown.split(b"\r")[1:4] == [
+        b"[" + b"." * 40 + b"] 0 %",
+        b"[" + b"#" * 20 + b"." * 20 + b"] 50 %",
+        b"[" + b"#" * 40 + b"] 100 %",
+    ]
 
 
 # ---------------------------------------------------------------------------------------------
@@ -239,6 +340,8 @@ def test_nobody_there(name: str, words: list[str], behind: bool, directory: str)
         ("qt_stage", [], "PySide6", "pip install PySide6-Essentials"),
         ("tk_stage", [], "tkinter", "apt-get install python3-tk"),
         ("wx_stage", [], "wx", "apt-get install python3-wxgtk4.0 python3-gi"),
+        ("tk_monitor", [], "tkinter", "apt-get install python3-tk"),
+        ("tk_question", ["waiting"], "tkinter", "apt-get install python3-tk"),
     ],
 )
 def test_missing_library_is_named(
