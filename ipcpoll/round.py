@@ -166,9 +166,7 @@ class Round:
 
     def _take_in(self, events: list[tuple[int, int]], deadline: float) -> None:
         """Let everything that is ready join the row."""
-        accept = self._sort(events) or self._acceptor.more
-        self._late.take_in()
-        if accept:
+        if self._sort(events) or self._acceptor.more:
             for sock, room in self._acceptor.accept(deadline):
                 if room:
                     self.clients.admit(sock)
@@ -176,6 +174,7 @@ class Round:
                     self.clients.turn_away(sock, "no descriptor left")
             # What the new ones have sent, and which of them have gone again meanwhile.
             self._sort(self._poller.poll())
+        self._late.take_in()  # behind the last look: that may have silenced their wake-up
 
     def _sort(self, events: list[tuple[int, int]]) -> bool:
         """Take in what the poller says; return whether there are new connections."""
@@ -469,6 +468,7 @@ class Round:
                 self._acceptor.mute()
             elif fd == self._wake_fd:
                 self._wakeup.seen()
+                self._late.take_in()
             else:
                 self._deadlines.run_due(self._clock())
 

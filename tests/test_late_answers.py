@@ -20,6 +20,7 @@ from twisted.internet.defer import Deferred
 
 import ipcpoll
 from ipcpoll import Client, CommandError, Limits, Server, caller
+from ipcpoll.acceptor import Acceptor
 
 
 @dataclass
@@ -735,3 +736,40 @@ with ipcpoll.Server({socket_path!r}, Ask) as server:
     finally:
         process.kill()
         process.communicate()
+
+
+# ---------------------------------------------------------------------------------------------
+# No wake-up is lost
+
+
+def test_finished_while_a_connection_is_accepted(server, desk, monkeypatch):
+    """The look behind the accept silences the wake-up of what was told in between."""
+    with Peer(server) as peer:
+        start(server, peer, desk, call(1, "Ask"))
+        accept = Acceptor.accept
+
+        def finish_and_accept(acceptor, deadline):
+            desk.futures[0].set_result(5)
+            return accept(acceptor, deadline)
+
+        with monkeypatch.context() as patch, Peer(server):
+            patch.setattr(Acceptor, "accept", finish_and_accept)
+            server.poll(desk)
+        assert replies(server, peer, 1, desk) == [[1, 0, 5]]
+
+
+def test_finished_while_polls_are_nested_too_deeply(socket_path, desk):
+    """The innermost poll silences everything, and must not forget it."""
+
+    @dataclass
+    class Finish:
+        def process(self, ctx: Desk) -> None:
+            ctx.futures[0].set_result(5)
+            assert server.poll(ctx) == 0
+
+    with Server(socket_path, [Ask, Finish], limits=Limits(max_nested_polls=1)) as server:
+        with Peer(server) as peer, Peer(server) as other:
+            start(server, peer, desk, call(1, "Ask"))
+            other.send(call(1, "Finish"))
+            assert replies(server, other, 1, desk) == [[1, 0, None]]
+            assert replies(server, peer, 1, desk) == [[1, 0, 5]]
