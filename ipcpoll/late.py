@@ -117,16 +117,20 @@ class LateCalls:
             late.end = GONE  # its client is closed for it; a notification has its last turn
             raise
         except BaseException as error:
-            self._give_up(late)
+            self._give_up(late, connection.busy)
             self._forget(late)
             if isinstance(error, NoCoroutines):
                 return calls.fail(call, InternalError(_NO_LOOP % call.name), protocol, self._log)
             return calls.raised(call, error, protocol, self._log)
         finally:
             reset_caller(before)
+        if self._closed:  # there are no turns any more
+            self._give_up(late, connection.busy)
+            self._forget(late)
+            return None
         if ready or late.end is not None:
             self._row[late] = None
-        if self._closed or (late.connection is not None and not protocol.can_send):
+        if (late.connection is not None and not protocol.can_send):
             self._end_at_its_turn(late, GONE)
         elif call.call_id is not None and call.timeout is not None:
             sentence = f"the call's time limit of {call.timeout:g} s passed before its answer"
@@ -149,7 +153,8 @@ class LateCalls:
 
     def _tell_of(self, late: LateCall) -> Callable[[], None]:
         def tell() -> None:
-            if not late.busy or self._closed:
+            # What is to be ended is in the row, or on the stack; its cancel tells of itself here.
+            if not late.busy or late.end is not None or self._closed:
                 return
             self._told.append(late)
             # Before it takes the list, the server says that it was not woken; so either it finds
@@ -195,7 +200,7 @@ class LateCalls:
         frames = self._step(late, depth) if late.end is None else []
         if late.end is None or not late.busy:
             return frames
-        return (frames or []) + self._ended_by(late, late.end)
+        return (frames or []) + self._ended_by(late, late.end, depth)
 
     def _step(self, late: LateCall, depth: int) -> list[bytes] | None:
         work = late.work
@@ -239,32 +244,31 @@ class LateCalls:
         except (KeyboardInterrupt, SystemExit):
             raise
         except BaseException as error:
-            self._give_up(late)
+            self._give_up(late, depth)
             self._forget(late)
             return _listed(calls.unfit(call, error, protocol, self._log, "piece"))
 
-    def _ended_by(self, late: LateCall, why: CommandError) -> list[bytes]:
+    def _ended_by(self, late: LateCall, why: CommandError, depth: int) -> list[bytes]:
         """End one whose answer is not wanted any more."""
         frame = None
         connection = late.connection
         if connection is not None and not connection.closed:
             frame = calls.fail(late.call, why, connection.protocol, self._log)
-        self._give_up(late)
+        self._give_up(late, depth)
         self._forget(late)
         return _listed(frame)
 
     # -----------------------------------------------------------------------------------------
     # Ending
 
-    def cancel(self, connection: Connection, call_id: int) -> list[bytes]:
+    def cancel(self, connection: Connection, call_id: int, depth: int) -> list[bytes]:
         """End a call that its client has cancelled; return what is to be sent."""
         late = None if connection.late is None else connection.late.get(call_id)
         if late is None:
             return []
-        if late.on_the_stack:
+        if late.end is None:
             late.end = Cancelled("the call was cancelled")
-            return []
-        return self._ended_by(late, Cancelled("the call was cancelled"))
+        return [] if late.on_the_stack else self._ended_by(late, late.end, depth)
 
     def forsake(self, connection: Connection) -> None:
         """End the calls of a client that has gone, each at its next turn."""
@@ -310,7 +314,7 @@ class LateCalls:
             if late.on_the_stack:
                 late.end = late.end or _CLOSED
             else:
-                self._give_up(late)
+                self._give_up(late, 1)
                 self._forget(late)
 
     def abandon(self) -> None:
@@ -328,17 +332,20 @@ class LateCalls:
             parked = self.parked.get(connection)
             if parked is not None:
                 parked.pop(late, None)
+                if not parked:  # nobody unparks what has no late calls
+                    self.parked.pop(connection, None)
         if late.deadline is not None:
             late.deadline.cancel()
             late.deadline = None
         late.busy = 0  # last: what an interruption leaves here is still listed, and ended again
 
-    def _give_up(self, late: LateCall) -> None:
+    def _give_up(self, late: LateCall, depth: int) -> None:
         """Cancel the future, close the generator. What the program's code raises is logged."""
         work = late.work
         if work is None:
             return
         name = late.call.name
+        late.on_the_stack = depth  # a `finally` of a generator may poll, or close the server
         try:
             work.give_up()
         except (KeyboardInterrupt, SystemExit):
@@ -346,6 +353,8 @@ class LateCalls:
         except BaseException as error:
             sentence = f"the work of {name} could not be ended: {describe(error)}"
             self._log.exception(f"give up {name}", sentence, error)
+        finally:
+            late.on_the_stack = 0
         late.work = None
 
 

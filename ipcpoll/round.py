@@ -263,7 +263,7 @@ class Round:
                 if type(request) is Call:
                     self._serve(connection, request, ctx)
                 elif connection.late and type(request) is Cancel:
-                    self._reply_all(connection, self._late.cancel(connection, request.call_id))
+                    self._cancel(connection, request.call_id)
         if not connection.closed:
             self._rest(connection)
         return took
@@ -312,6 +312,18 @@ class Round:
             connection.busy = 0
             reset_caller(before)
         self._reply(connection, reply)
+        if self.clients.closed and not connection.closed:
+            self.clients.say_farewell(connection)
+
+    def _cancel(self, connection: Connection, call_id: int) -> None:
+        """End a late call that its client has cancelled."""
+        self._signal_nested()
+        try:
+            connection.busy = self._depth  # what its work does at its end may poll, or close
+            frames = self._late.cancel(connection, call_id, self._depth)
+        finally:
+            connection.busy = 0
+        self._reply_all(connection, frames)
         if self.clients.closed and not connection.closed:
             self.clients.say_farewell(connection)
 

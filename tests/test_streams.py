@@ -667,3 +667,75 @@ def test_streams_share_max_in_flight(make_server, desk):
         [error] = [message for message in got if message[1] == 1]
         assert (error[0], error[2]["code"]) == (2, "busy")
     server.close()
+
+
+# ---------------------------------------------------------------------------------------------
+# A generator's `finally` does as it likes
+
+
+@dataclass
+class Tidy:
+    """Does what the test says at its end."""
+
+    def process(self, ctx: Desk) -> Generator[Turn, Any, None]:
+        try:
+            yield Turn(Future())
+        finally:
+            ctx.do()
+
+
+@pytest.mark.parametrize("frame", [call(1, "Tidy"), encode([1, "Tidy", {}, {"timeout": 0.05}])])
+def test_a_poll_inside_finally(make_server, desk, caplog, frame):
+    """Cancelled by its client or by its time limit, it polls: others are served, it ends once."""
+    server = make_server([Tidy, Now])
+    with Peer(server) as peer, Peer(server) as other:
+
+        def poll():
+            other.send(call(7, "Now", value=1))
+            peer.send(encode([1]))  # what is being ended is told to end once more
+            assert server.poll(desk) == 1
+
+        desk.do = poll
+        peer.send(frame)
+        serve_until(server, lambda: server.stats()["in_flight"], desk)
+        if frame == call(1, "Tidy"):
+            peer.send(encode([1]))
+        [[call_id, kind, body]] = replies(server, peer, 1, desk)
+        assert (call_id, kind, body["code"]) == (1, 1, "cancelled")
+        assert replies(server, other, 1, desk) == [[7, 0, 1]]
+        peer.send(call(1, "Now", value=2))
+        assert replies(server, peer, 1, desk) == [[1, 0, 2]]
+        settle(server, desk)
+    assert not caplog.records
+
+
+def test_finally_closes_the_server_when_it_is_cancelled(make_server, desk):
+    server = make_server([Tidy])
+    desk.do = server.close
+    with Peer(server) as peer:
+        peer.send(call(1, "Tidy"))
+        serve_until(server, lambda: server.stats()["in_flight"], desk)
+        peer.send(encode([1]))
+        server.poll(desk)
+        first, farewell = peer.received()
+        assert (first[0], first[2]["code"]) == (1, "cancelled")
+        assert farewell[2]["code"] == "shutting-down"
+
+
+def test_finally_closes_the_server_that_is_closing(make_server, desk, caplog):
+    server = make_server([Tidy])
+    desk.do = server.close
+    with Peer(server) as peer:
+        peer.send(call(1, "Tidy"))
+        serve_until(server, lambda: server.stats()["in_flight"], desk)
+        server.close()
+    assert not caplog.records
+
+
+def test_nothing_is_kept_for_a_parked_stream_whose_time_is_over(server, desk):
+    with Peer(server) as peer:
+        peer.send(encode([1, "Forever", {"size": 60000}, {"timeout": 0.2}]))
+        serve_until(server, lambda: server._late.parked, desk)
+        serve_until(server, lambda: "closed" in desk.log, desk)
+    settle(server, desk)
+    assert server._late.parked == {}
