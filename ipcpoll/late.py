@@ -14,6 +14,7 @@ Behind each is a piece of `work`: a future, a generator, a subscription. What is
 
 from __future__ import annotations
 
+import weakref
 from collections import OrderedDict, deque
 from collections.abc import Callable
 from typing import Any, Final
@@ -43,6 +44,7 @@ class LateCall:
     """One call in flight. As `caller`'s authority it says who asks, while it lasts."""
 
     __slots__ = (
+        "__weakref__",
         "busy",
         "call",
         "command",
@@ -152,9 +154,13 @@ class LateCalls:
             self.notifications[late] = None
 
     def _tell_of(self, late: LateCall) -> Callable[[], None]:
+        # Weakly: a future that a generator waited for outlives its call, and keeps this.
+        reference = weakref.ref(late)
+
         def tell() -> None:
+            late = reference()
             # What is to be ended is in the row, or on the stack; its cancel tells of itself here.
-            if not late.busy or late.end is not None or self._closed:
+            if late is None or not late.busy or late.end is not None or self._closed:
                 return
             self._told.append(late)
             # Before it takes the list, the server says that it was not woken; so either it finds
@@ -298,7 +304,8 @@ class LateCalls:
         """Before the server closes: return the answers of those that are done."""
         self.take_in()
         answers: list[tuple[Connection, list[bytes]]] = []
-        for late in list(self._row):
+        parked = [late for row in self.parked.values() for late in row]
+        for late in [*self._row, *parked]:
             if isinstance(late, LateCall) and late.end is None and late.connection is not None:
                 work = late.work
                 if work is not None and work.is_done and not late.on_the_stack:

@@ -595,6 +595,23 @@ def test_close_sends_the_answers_that_are_ready(server, desk):
         assert farewell[2]["code"] == "shutting-down"
 
 
+def test_close_sends_an_answer_that_waits_for_a_command_of_its_client(socket_path, desk):
+    @dataclass
+    class Stop:
+        def process(self, ctx: Desk) -> None:
+            ctx.futures[0].set_result(5)
+            server.poll(ctx)
+            server.close()
+
+    with Server(socket_path, [Ask, Stop]) as server, Peer(server) as peer:
+        start(server, peer, desk, call(1, "Ask"))
+        peer.send(call(2, "Stop"))
+        server.poll(desk)
+        late, own, farewell = peer.received()
+        assert (late, own) == ([1, 0, 5], [2, 0, None])
+        assert farewell[2]["code"] == "shutting-down"
+
+
 def test_a_command_that_closes_and_answers_later(socket_path):
     futures: list[Future[int]] = []
 

@@ -298,6 +298,40 @@ def test_turn_raises_what_the_future_raises(server, desk, kind):
         assert got[1:] == [[1, 2, "nothing there"], [1, 0, -1]]
 
 
+@pytest.mark.parametrize("error", [SystemExit(3), KeyboardInterrupt()])
+def test_turn_with_a_future_that_wished_to_end_its_thread(server, desk, error):
+    """It is an error of this call, as it is where the future itself is the answer."""
+    future: Future[int] = Future()
+    desk.futures.append(future)
+    with Peer(server) as peer:
+        peer.send(call(1, "Fetch"))
+        assert replies(server, peer, 1, desk) == [[1, 2, "waiting"]]
+        future.set_exception(error)
+        [[_, kind, body]] = replies(server, peer, 1, desk)
+        assert (kind, body["code"]) == (1, "internal")
+        peer.send(call(1, "Now", value=2))
+        assert replies(server, peer, 1, desk) == [[1, 0, 2]]
+
+
+@pytest.mark.parametrize("done", [False, True])
+def test_only_a_generator_can_wait(make_server, desk, done):
+    @dataclass
+    class Wait:
+        def process(self, ctx: Desk) -> Iterator[int | Turn]:
+            return iter([1, Turn(), Turn(ctx.futures[0])])
+
+    server = make_server([Wait])
+    desk.futures.append(Future())
+    if done:
+        desk.futures[0].set_exception(ValueError("not told"))
+    with Peer(server) as peer:
+        peer.send(call(1, "Wait"))
+        piece, [_, kind, body] = replies(server, peer, 2, desk)
+        assert (piece, kind, body["code"]) == ([1, 2, 1], 1, "internal")
+        words = "TypeError: only a generator can wait with Turn(future), and `list_iterator` is none"
+        assert body["message"] == f"Wait raised {words}"
+
+
 def test_turn_with_a_future_that_is_done(server, desk):
     done: Future[int] = Future()
     done.set_result(4)
@@ -305,6 +339,24 @@ def test_turn_with_a_future_that_is_done(server, desk):
     with Peer(server) as peer:
         peer.send(call(1, "Fetch"))
         assert replies(server, peer, 3, desk)[-1] == [1, 0, 4]
+
+
+def test_a_future_that_was_waited_for_keeps_nothing(server, desk):
+    """It may live as long as the program, and be waited for by one client after the other."""
+    desk.futures.append(Future())
+    with Peer(server) as peer:
+        peer.send(call(1, "Fetch"))
+        replies(server, peer, 1, desk)
+        settle(server, desk)
+        [connection] = server._clients.connections.values()
+        protocol = weakref.ref(connection.protocol)
+        [late] = map(weakref.ref, connection.late.values())
+        del connection
+    settle(server, desk)
+    gc.collect()
+    assert (late(), protocol()) == (None, None)
+    desk.futures[0].set_result(1)
+    assert not readable(server)
 
 
 def test_a_cancel_while_it_waits_leaves_the_future_alone(server, desk):
@@ -608,6 +660,19 @@ def test_without_a_loop_an_asynchronous_generator_is_refused(make_server, desk):
         [[_, kind, body]] = replies(server, peer, 1, desk)
         assert (kind, body["code"]) == (1, "internal")
         assert "asyncio_loop" in body["message"]
+
+
+def test_a_loop_that_does_not_take_an_asynchronous_generator(make_server, desk):
+    def spawn(_):
+        raise RuntimeError("the loop has ended")
+
+    server = make_server(Ticks)
+    server.spawn, server.make_event = spawn, asyncio.Event
+    with Peer(server) as peer:
+        peer.send(call(1, "Ticks", to=2))
+        [[_, kind, body]] = replies(server, peer, 1, desk)
+        assert (kind, body["message"]) == (1, "Ticks raised RuntimeError: the loop has ended")
+    gc.collect()  # and no warning that something was never awaited
 
 
 def test_an_asynchronous_generator(make_server, desk):
