@@ -132,7 +132,7 @@ class LateCalls:
             return None
         if ready or late.end is not None:
             self._row[late] = None
-        if (late.connection is not None and not protocol.can_send):
+        if late.connection is not None and not protocol.can_send:
             self._end_at_its_turn(late, GONE)
         elif call.call_id is not None and call.timeout is not None:
             sentence = f"the call's time limit of {call.timeout:g} s passed before its answer"

@@ -793,9 +793,9 @@ def test_finished_while_polls_are_nested_too_deeply(socket_path, desk):
             ctx.futures[0].set_result(5)
             assert server.poll(ctx) == 0
 
-    with Server(socket_path, [Ask, Finish], limits=Limits(max_nested_polls=1)) as server:
-        with Peer(server) as peer, Peer(server) as other:
-            start(server, peer, desk, call(1, "Ask"))
-            other.send(call(1, "Finish"))
-            assert replies(server, other, 1, desk) == [[1, 0, None]]
-            assert replies(server, peer, 1, desk) == [[1, 0, 5]]
+    server = Server(socket_path, [Ask, Finish], limits=Limits(max_nested_polls=1))
+    with server, Peer(server) as peer, Peer(server) as other:
+        start(server, peer, desk, call(1, "Ask"))
+        other.send(call(1, "Finish"))
+        assert replies(server, other, 1, desk) == [[1, 0, None]]
+        assert replies(server, peer, 1, desk) == [[1, 0, 5]]

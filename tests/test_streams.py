@@ -328,8 +328,7 @@ def test_only_a_generator_can_wait(make_server, desk, done):
         peer.send(call(1, "Wait"))
         piece, [_, kind, body] = replies(server, peer, 2, desk)
         assert (piece, kind, body["code"]) == ([1, 2, 1], 1, "internal")
-        words = "TypeError: only a generator can wait with Turn(future), and `list_iterator` is none"
-        assert body["message"] == f"Wait raised {words}"
+        assert "only a generator can wait with Turn(future)" in body["message"]
 
 
 def test_turn_with_a_future_that_is_done(server, desk):
