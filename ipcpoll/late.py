@@ -17,6 +17,7 @@ from __future__ import annotations
 import weakref
 from collections import OrderedDict, deque
 from collections.abc import Callable
+from contextlib import ExitStack
 from typing import Any, Final
 
 from . import calls
@@ -317,12 +318,18 @@ class LateCalls:
         self._closed = True
         self._told.clear()
         self.parked.clear()
-        for late in list(self._all):
-            if late.on_the_stack:
-                late.end = late.end or _CLOSED
-            else:
-                self._give_up(late, 1)
-                self._forget(late)
+        with ExitStack() as ending:  # one that is interrupted does not keep the others
+            for late in reversed(self._all):
+                ending.callback(self._end_at_close, late)
+
+    def _end_at_close(self, late: LateCall) -> None:
+        if late.on_the_stack:
+            late.end = late.end or _CLOSED
+            return
+        try:
+            self._give_up(late, 1)
+        finally:
+            self._forget(late)
 
     def abandon(self) -> None:
         """Forget all work without touching it: in a forked child it is the parent's too."""

@@ -115,6 +115,7 @@ class Wakeup:
 
 
 _FEWEST_SWEPT = 64
+_LATEST = 2.0**31  # seconds, 68 years; a client may name any moment, and struct timespec ends
 _ONE = (1).to_bytes(8, sys.byteorder)  # eventfd(2): eight bytes are added to its counter
 
 
@@ -146,7 +147,7 @@ class Timer:
         A moment that has passed counts as now. Arming also silences an expiry that was not read.
         """
         # 0 would disarm, and rounding up never wakes the host before the moment.
-        nanoseconds = 0 if when is None else max(1, int(when * NANOSECONDS) + 1)
+        nanoseconds = 0 if when is None else max(1, int(min(when, _LATEST) * NANOSECONDS) + 1)
         self._set_at.arm(self._fd, nanoseconds)
 
     def close(self) -> None:

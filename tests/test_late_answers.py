@@ -30,6 +30,7 @@ class Desk:
     futures: list[Any] = field(default_factory=list)
     log: list[Any] = field(default_factory=list)
     make: Callable[[], Any] = Future
+    do: Callable[[], Any] | None = None
 
 
 @dataclass
@@ -62,6 +63,8 @@ class Now:
 
     def process(self, ctx: Desk) -> int:
         ctx.log.append(self.value)
+        if ctx.do is not None:
+            ctx.do()
         return self.value
 
 
@@ -285,6 +288,21 @@ def test_a_cancel_that_crosses_the_answer_is_ignored(server, desk):
         assert replies_now(server, peer, desk) == [[2, 0, 2]]
 
 
+def test_a_cancel_in_the_same_poll_as_the_result(server, desk):
+    """It was told of as one that can go on, and has ended when its turn comes."""
+    with Peer(server) as peer:
+        start(server, peer, desk, call(1, "Ask"))
+        desk.do = lambda: desk.futures[0].set_result(5)
+        peer.send(call(2, "Now", value=2), encode([1]))
+        assert server.poll(desk) == 2
+        assert [message[:2] for message in peer.received()] == [[2, 0], [1, 1]]
+        settle(server, desk)
+        assert peer.received() == []
+        peer.send(call(1, "Now", value=3))
+        desk.do = None
+        assert replies(server, peer, 1, desk) == [[1, 0, 3]]
+
+
 def test_the_id_can_be_used_again_after_a_cancel(server, desk):
     with Peer(server) as peer:
         start(server, peer, desk, call(1, "Ask"))
@@ -445,6 +463,18 @@ def test_the_time_limit_of_a_call_is_kept_by_the_server(server, desk):
         assert [future.cancelled() for future in desk.futures] == [True, False]
         settle(server, desk)
         assert server.next_deadline() is None
+
+
+@pytest.mark.parametrize("seconds", [1e10, 1e300, 2**64 - 1])
+def test_a_time_limit_beyond_all_time(server, desk, seconds):
+    with Peer(server) as peer:
+        start(server, peer, desk, encode([1, "Ask", {}, {"timeout": seconds}]))
+        start(server, peer, desk, encode([2, "Ask", {}, {"timeout": 0.05}]))
+        [[call_id, _, body]] = replies(server, peer, 1, desk)
+        assert (call_id, body["code"]) == (2, "cancelled")
+        settle(server, desk)
+        desk.futures[0].set_result(5)
+        assert replies(server, peer, 1, desk) == [[1, 0, 5]]
 
 
 def test_the_time_limit_of_a_call_that_was_answered_wakes_nobody(server, desk):

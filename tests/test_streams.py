@@ -796,6 +796,23 @@ def test_finally_closes_the_server_that_is_closing(make_server, desk, caplog):
     assert not caplog.records
 
 
+def test_close_ends_all_though_each_is_interrupted(make_server, desk):
+    server = make_server([Tidy])
+
+    def do():
+        desk.log.append("ended")
+        raise KeyboardInterrupt
+
+    desk.do = do
+    with Peer(server) as peer:
+        peer.send(*(call(number, "Tidy") for number in range(4)))
+        serve_until(server, lambda: server.stats()["in_flight"] == 4, desk)
+        with pytest.raises(KeyboardInterrupt):
+            server.close()
+    assert desk.log == ["ended"] * 4
+    assert server.stats()["in_flight"] == 0
+
+
 def test_nothing_is_kept_for_a_parked_stream_whose_time_is_over(server, desk):
     with Peer(server) as peer:
         peer.send(encode([1, "Forever", {"size": 60000}, {"timeout": 0.2}]))
