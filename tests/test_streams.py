@@ -596,6 +596,35 @@ def test_a_nested_poll_serves_others_and_never_steps_what_is_stepped(server, des
         assert [8, 0, 8] in got  # its own connection had to wait for it, and was served then
 
 
+@dataclass
+class Poll:
+    """Opens a main loop of its own, for a moment."""
+
+    def process(self, ctx: Desk) -> list[str]:
+        ctx.log.clear()
+        ctx.do(0)
+        return list(ctx.log)
+
+
+def test_a_nested_poll_steps_no_stream_of_the_client_whose_command_runs(make_server, desk):
+    """Its pieces would overtake; afterwards it goes on. That of another is stepped."""
+    server = make_server([Poll, Forever, Job])
+    desk.do = lambda _: [server.poll(desk, max_commands=4) for _ in range(3)]
+    with Peer(server) as peer, Peer(server) as other:
+        peer.send(call(1, "Forever"))
+        serve_until(server, lambda: desk.log, desk)
+        peer.send(call(2, "Poll"))
+        other.send(call(1, "Job", turns=3))
+        got = []
+        serve_until(
+            server, lambda: got.extend(m for m in peer.received() if m[0] == 2) or got, desk
+        )
+        assert got == [[2, 0, ["slice"] * 3]]
+        desk.log.clear()
+        serve_until(server, lambda: "step" in desk.log, desk)
+        server.close()
+
+
 def test_a_deadline_that_passes_while_the_generator_is_on_the_stack(server, desk):
     """It is ended as its step returns."""
 
