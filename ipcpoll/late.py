@@ -58,7 +58,7 @@ class LateCall:
     )
 
     def __init__(self, call: Call, command: CommandType, connection: Connection) -> None:
-        self.call = call
+        self.call = call._replace(fields={})  # they would count for nobody's memory
         self.command = command
         # A notification belongs to nobody: it goes on when its client has gone.
         self.connection = None if call.call_id is None else connection

@@ -394,6 +394,14 @@ def test_what_giving_up_raises_is_logged(server, desk, caplog):
 # Limits and time
 
 
+def test_the_arguments_are_not_kept(server, desk):
+    """They may have 256 KiB, for each of so many calls."""
+    with Peer(server) as peer:
+        start(server, peer, desk, call(1, "Ask", value=77))
+        [connection] = server._clients.connections.values()
+        assert connection.late[1].call.fields == {}
+
+
 def test_max_in_flight_then_busy(socket_path, desk):
     with (
         Server(socket_path, COMMANDS, limits=Limits(max_in_flight=3)) as server,
