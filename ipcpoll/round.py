@@ -438,6 +438,7 @@ class Round:
             connection.in_hand = held
         if self._quieted and self._depth < self._limits.max_nested_polls:
             self._unquiet()
+        self._deadlines.settle()  # that of a call that was answered must wake nobody
         if (self.pending and not self._quieted) or not whole:
             # What waits in our own memory wakes no loop.
             self._wakeup.signal()

@@ -487,10 +487,11 @@ def test_a_time_limit_beyond_all_time(server, desk, seconds):
 
 def test_the_time_limit_of_a_call_that_was_answered_wakes_nobody(server, desk):
     with Peer(server) as peer:
-        start(server, peer, desk, encode([1, "Ask", {}, {"timeout": 3600}]))
+        start(server, peer, desk, encode([1, "Ask", {}, {"timeout": 0.1}]))
         desk.futures[0].set_result(1)
         assert replies(server, peer, 1, desk) == [[1, 0, 1]]
         settle(server, desk)
+        assert not readable(server, 0.15)
         assert server.next_deadline() is None
 
 
