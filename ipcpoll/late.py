@@ -14,8 +14,10 @@ Behind each is a piece of `work`: a future, a generator, a subscription. What is
 
 from __future__ import annotations
 
+import weakref
 from collections import OrderedDict, deque
 from collections.abc import Callable
+from contextlib import ExitStack
 from typing import Any, Final
 
 from . import calls
@@ -43,6 +45,7 @@ class LateCall:
     """One call in flight. As `caller`'s authority it says who asks, while it lasts."""
 
     __slots__ = (
+        "__weakref__",
         "busy",
         "call",
         "command",
@@ -55,7 +58,7 @@ class LateCall:
     )
 
     def __init__(self, call: Call, command: CommandType, connection: Connection) -> None:
-        self.call = call
+        self.call = call._replace(fields={})  # they would count for nobody's memory
         self.command = command
         # A notification belongs to nobody: it goes on when its client has gone.
         self.connection = None if call.call_id is None else connection
@@ -117,16 +120,20 @@ class LateCalls:
             late.end = GONE  # its client is closed for it; a notification has its last turn
             raise
         except BaseException as error:
-            self._give_up(late)
+            self._give_up(late, connection.busy)
             self._forget(late)
             if isinstance(error, NoCoroutines):
                 return calls.fail(call, InternalError(_NO_LOOP % call.name), protocol, self._log)
             return calls.raised(call, error, protocol, self._log)
         finally:
             reset_caller(before)
+        if self._closed:  # there are no turns any more
+            self._give_up(late, connection.busy)
+            self._forget(late)
+            return None
         if ready or late.end is not None:
             self._row[late] = None
-        if self._closed or (late.connection is not None and not protocol.can_send):
+        if late.connection is not None and not protocol.can_send:
             self._end_at_its_turn(late, GONE)
         elif call.call_id is not None and call.timeout is not None:
             sentence = f"the call's time limit of {call.timeout:g} s passed before its answer"
@@ -148,8 +155,13 @@ class LateCalls:
             self.notifications[late] = None
 
     def _tell_of(self, late: LateCall) -> Callable[[], None]:
+        # Weakly: a future that a generator waited for outlives its call, and keeps this.
+        reference = weakref.ref(late)
+
         def tell() -> None:
-            if not late.busy or self._closed:
+            late = reference()
+            # What is to be ended is in the row, or on the stack; its cancel tells of itself here.
+            if late is None or not late.busy or late.end is not None or self._closed:
                 return
             self._told.append(late)
             # Before it takes the list, the server says that it was not woken; so either it finds
@@ -195,7 +207,7 @@ class LateCalls:
         frames = self._step(late, depth) if late.end is None else []
         if late.end is None or not late.busy:
             return frames
-        return (frames or []) + self._ended_by(late, late.end)
+        return (frames or []) + self._ended_by(late, late.end, depth)
 
     def _step(self, late: LateCall, depth: int) -> list[bytes] | None:
         work = late.work
@@ -239,32 +251,31 @@ class LateCalls:
         except (KeyboardInterrupt, SystemExit):
             raise
         except BaseException as error:
-            self._give_up(late)
+            self._give_up(late, depth)
             self._forget(late)
             return _listed(calls.unfit(call, error, protocol, self._log, "piece"))
 
-    def _ended_by(self, late: LateCall, why: CommandError) -> list[bytes]:
+    def _ended_by(self, late: LateCall, why: CommandError, depth: int) -> list[bytes]:
         """End one whose answer is not wanted any more."""
         frame = None
         connection = late.connection
         if connection is not None and not connection.closed:
             frame = calls.fail(late.call, why, connection.protocol, self._log)
-        self._give_up(late)
+        self._give_up(late, depth)
         self._forget(late)
         return _listed(frame)
 
     # -----------------------------------------------------------------------------------------
     # Ending
 
-    def cancel(self, connection: Connection, call_id: int) -> list[bytes]:
+    def cancel(self, connection: Connection, call_id: int, depth: int) -> list[bytes]:
         """End a call that its client has cancelled; return what is to be sent."""
         late = None if connection.late is None else connection.late.get(call_id)
         if late is None:
             return []
-        if late.on_the_stack:
+        if late.end is None:
             late.end = Cancelled("the call was cancelled")
-            return []
-        return self._ended_by(late, Cancelled("the call was cancelled"))
+        return [] if late.on_the_stack else self._ended_by(late, late.end, depth)
 
     def forsake(self, connection: Connection) -> None:
         """End the calls of a client that has gone, each at its next turn."""
@@ -294,7 +305,8 @@ class LateCalls:
         """Before the server closes: return the answers of those that are done."""
         self.take_in()
         answers: list[tuple[Connection, list[bytes]]] = []
-        for late in list(self._row):
+        parked = [late for row in self.parked.values() for late in row]
+        for late in [*self._row, *parked]:
             if isinstance(late, LateCall) and late.end is None and late.connection is not None:
                 work = late.work
                 if work is not None and work.is_done and not late.on_the_stack:
@@ -306,12 +318,18 @@ class LateCalls:
         self._closed = True
         self._told.clear()
         self.parked.clear()
-        for late in list(self._all):
-            if late.on_the_stack:
-                late.end = late.end or _CLOSED
-            else:
-                self._give_up(late)
-                self._forget(late)
+        with ExitStack() as ending:  # one that is interrupted does not keep the others
+            for late in reversed(self._all):
+                ending.callback(self._end_at_close, late)
+
+    def _end_at_close(self, late: LateCall) -> None:
+        if late.on_the_stack:
+            late.end = late.end or _CLOSED
+            return
+        try:
+            self._give_up(late, 1)
+        finally:
+            self._forget(late)
 
     def abandon(self) -> None:
         """Forget all work without touching it: in a forked child it is the parent's too."""
@@ -328,17 +346,20 @@ class LateCalls:
             parked = self.parked.get(connection)
             if parked is not None:
                 parked.pop(late, None)
+                if not parked:  # nobody unparks what has no late calls
+                    self.parked.pop(connection, None)
         if late.deadline is not None:
             late.deadline.cancel()
             late.deadline = None
         late.busy = 0  # last: what an interruption leaves here is still listed, and ended again
 
-    def _give_up(self, late: LateCall) -> None:
+    def _give_up(self, late: LateCall, depth: int) -> None:
         """Cancel the future, close the generator. What the program's code raises is logged."""
         work = late.work
         if work is None:
             return
         name = late.call.name
+        late.on_the_stack = depth  # a `finally` of a generator may poll, or close the server
         try:
             work.give_up()
         except (KeyboardInterrupt, SystemExit):
@@ -346,6 +367,8 @@ class LateCalls:
         except BaseException as error:
             sentence = f"the work of {name} could not be ended: {describe(error)}"
             self._log.exception(f"give up {name}", sentence, error)
+        finally:
+            late.on_the_stack = 0
         late.work = None
 
 

@@ -166,9 +166,7 @@ class Round:
 
     def _take_in(self, events: list[tuple[int, int]], deadline: float) -> None:
         """Let everything that is ready join the row."""
-        accept = self._sort(events) or self._acceptor.more
-        self._late.take_in()
-        if accept:
+        if self._sort(events) or self._acceptor.more:
             for sock, room in self._acceptor.accept(deadline):
                 if room:
                     self.clients.admit(sock)
@@ -176,6 +174,7 @@ class Round:
                     self.clients.turn_away(sock, "no descriptor left")
             # What the new ones have sent, and which of them have gone again meanwhile.
             self._sort(self._poller.poll())
+        self._late.take_in()  # behind the last look: that may have silenced their wake-up
 
     def _sort(self, events: list[tuple[int, int]]) -> bool:
         """Take in what the poller says; return whether there are new connections."""
@@ -264,7 +263,7 @@ class Round:
                 if type(request) is Call:
                     self._serve(connection, request, ctx)
                 elif connection.late and type(request) is Cancel:
-                    self._reply_all(connection, self._late.cancel(connection, request.call_id))
+                    self._cancel(connection, request.call_id)
         if not connection.closed:
             self._rest(connection)
         return took
@@ -313,6 +312,18 @@ class Round:
             connection.busy = 0
             reset_caller(before)
         self._reply(connection, reply)
+        if self.clients.closed and not connection.closed:
+            self.clients.say_farewell(connection)
+
+    def _cancel(self, connection: Connection, call_id: int) -> None:
+        """End a late call that its client has cancelled."""
+        self._signal_nested()
+        try:
+            connection.busy = self._depth  # what its work does at its end may poll, or close
+            frames = self._late.cancel(connection, call_id, self._depth)
+        finally:
+            connection.busy = 0
+        self._reply_all(connection, frames)
         if self.clients.closed and not connection.closed:
             self.clients.say_farewell(connection)
 
@@ -427,6 +438,7 @@ class Round:
             connection.in_hand = held
         if self._quieted and self._depth < self._limits.max_nested_polls:
             self._unquiet()
+        self._deadlines.settle()  # that of a call that was answered must wake nobody
         if (self.pending and not self._quieted) or not whole:
             # What waits in our own memory wakes no loop.
             self._wakeup.signal()
@@ -469,6 +481,7 @@ class Round:
                 self._acceptor.mute()
             elif fd == self._wake_fd:
                 self._wakeup.seen()
+                self._late.take_in()
             else:
                 self._deadlines.run_due(self._clock())
 

@@ -114,6 +114,8 @@ class Wakeup:
             _read(self._read, 65536)
 
 
+_FEWEST_SWEPT = 64
+_LATEST = 2.0**31  # seconds, 68 years; a client may name any moment, and struct timespec ends
 _ONE = (1).to_bytes(8, sys.byteorder)  # eventfd(2): eight bytes are added to its counter
 
 
@@ -145,7 +147,7 @@ class Timer:
         A moment that has passed counts as now. Arming also silences an expiry that was not read.
         """
         # 0 would disarm, and rounding up never wakes the host before the moment.
-        nanoseconds = 0 if when is None else max(1, int(when * NANOSECONDS) + 1)
+        nanoseconds = 0 if when is None else max(1, int(min(when, _LATEST) * NANOSECONDS) + 1)
         self._set_at.arm(self._fd, nanoseconds)
 
     def close(self) -> None:
@@ -231,13 +233,23 @@ class Deadlines:
         self._order = itertools.count()
         self._timer: Timer | None = None
         self._armed: float | None = None
+        self._sweep_at = _FEWEST_SWEPT
 
     def add(self, when: float, action: Callable[[], None]) -> Deadline:
         """Do `action` at the first `run_due` from `when` on."""
+        if len(self._heap) >= self._sweep_at:
+            self._sweep()
         deadline = Deadline(when, action)
         heapq.heappush(self._heap, (when, next(self._order), deadline))
         self.settle()
         return deadline
+
+    def _sweep(self) -> None:
+        """Drop those that were cancelled and lie behind one that was not."""
+        heap = [entry for entry in self._heap if entry[2].action is not None]
+        heapq.heapify(heap)
+        self._heap = heap
+        self._sweep_at = max(_FEWEST_SWEPT, 2 * len(heap))
 
     def next(self) -> float | None:
         """Return the next moment, None when there is none."""

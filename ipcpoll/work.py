@@ -173,10 +173,17 @@ class GeneratorWork(Work):
             item = self._step(value, error)
         except StopIteration as end:
             return Progress.ENDED, end.value
+        except (KeyboardInterrupt, SystemExit) as raised:
+            if raised is not error:
+                raise
+            return _FAILED, raised  # the future's, as in `FutureWork`
         if not isinstance(item, Turn):
             return Progress.PIECE, item
         if item.future is None:
             return _AGAIN
+        if not hasattr(self._iterator, "send"):
+            kind = type(self._iterator).__qualname__
+            raise TypeError(f"only a generator can wait with Turn(future), and `{kind}` is none")
         assert self._tell is not None
         self._waits_for = _work_for_future(item.future)
         return _AGAIN if self._waits_for.begin(self._tell) else _WAIT
@@ -199,7 +206,7 @@ class TopicWork(Work):
     """A subscription: pieces as they are published."""
 
     def __init__(
-        self, subscription: Subscription[Any], encode: Callable[[Any], bytes], call_id: int
+        self, subscription: Subscription[Any], encode: Callable[[Any], bytes], call_id: int | None
     ) -> None:
         self._subscription = subscription
         self._encode = encode
@@ -207,6 +214,8 @@ class TopicWork(Work):
         self._begun = False
 
     def begin(self, tell: Callable[[], None]) -> bool:
+        if self._call_id is None:  # a notification: nobody gets its pieces
+            return True
         self._begun = True
         try:
             self._subscription.start(self._encode, tell)
@@ -216,6 +225,8 @@ class TopicWork(Work):
         return True
 
     def advance(self) -> tuple[Progress, Any]:
+        if self._call_id is None:
+            return Progress.ENDED, None
         try:
             taken = self._subscription.take(self._call_id)
         except StopIteration:
@@ -247,7 +258,12 @@ class AsyncGeneratorWork(Work):
 
     def begin(self, tell: Callable[[], None]) -> bool:
         self._tell = tell
-        self._end = _work_for_future(self._spawn(self._drive()))
+        drive = self._drive()
+        try:
+            self._end = _work_for_future(self._spawn(drive))
+        except BaseException:
+            drive.close()  # or Python says that it was never awaited
+            raise
         return self._end.begin(tell)
 
     async def _drive(self) -> None:
@@ -294,8 +310,7 @@ def make_work(
         case Kind.STEPS if isinstance(promised, Iterator):
             return GeneratorWork(promised)
         case Kind.TOPIC if isinstance(promised, Subscription):
-            # A notification has no id, and nobody gets its pieces.
-            return TopicWork(promised, command.encode_piece, call_id or 0)
+            return TopicWork(promised, command.encode_piece, call_id)
         case Kind.ASYNC_STEPS if isinstance(promised, AsyncIterator):
             if host.spawn is None or host.make_event is None:
                 raise NoCoroutines

@@ -20,6 +20,7 @@ from twisted.internet.defer import Deferred
 
 import ipcpoll
 from ipcpoll import Client, CommandError, Limits, Server, caller
+from ipcpoll.acceptor import Acceptor
 
 
 @dataclass
@@ -29,6 +30,7 @@ class Desk:
     futures: list[Any] = field(default_factory=list)
     log: list[Any] = field(default_factory=list)
     make: Callable[[], Any] = Future
+    do: Callable[[], Any] | None = None
 
 
 @dataclass
@@ -61,6 +63,8 @@ class Now:
 
     def process(self, ctx: Desk) -> int:
         ctx.log.append(self.value)
+        if ctx.do is not None:
+            ctx.do()
         return self.value
 
 
@@ -266,6 +270,15 @@ def test_a_cancel_cancels_the_future_and_is_answered(server, desk):
         assert replies(server, peer, 1, desk) == [[2, 0, 2]]
 
 
+def test_a_cancel_wakes_nobody(server, desk):
+    """The callbacks of a cancelled future run inside the poll that cancels it."""
+    with Peer(server) as peer:
+        start(server, peer, desk, call(1, "Ask"))
+        peer.send(encode([1]))
+        assert server.poll(desk) == 1
+        assert not readable(server)
+
+
 def test_a_cancel_that_crosses_the_answer_is_ignored(server, desk):
     with Peer(server) as peer:
         start(server, peer, desk, call(1, "Ask"))
@@ -273,6 +286,21 @@ def test_a_cancel_that_crosses_the_answer_is_ignored(server, desk):
         assert replies(server, peer, 1, desk) == [[1, 0, 5]]
         peer.send(encode([1]))
         assert replies_now(server, peer, desk) == [[2, 0, 2]]
+
+
+def test_a_cancel_in_the_same_poll_as_the_result(server, desk):
+    """It was told of as one that can go on, and has ended when its turn comes."""
+    with Peer(server) as peer:
+        start(server, peer, desk, call(1, "Ask"))
+        desk.do = lambda: desk.futures[0].set_result(5)
+        peer.send(call(2, "Now", value=2), encode([1]))
+        assert server.poll(desk) == 2
+        assert [message[:2] for message in peer.received()] == [[2, 0], [1, 1]]
+        settle(server, desk)
+        assert peer.received() == []
+        peer.send(call(1, "Now", value=3))
+        desk.do = None
+        assert replies(server, peer, 1, desk) == [[1, 0, 3]]
 
 
 def test_the_id_can_be_used_again_after_a_cancel(server, desk):
@@ -366,6 +394,14 @@ def test_what_giving_up_raises_is_logged(server, desk, caplog):
 # Limits and time
 
 
+def test_the_arguments_are_not_kept(server, desk):
+    """They may have 256 KiB, for each of so many calls."""
+    with Peer(server) as peer:
+        start(server, peer, desk, call(1, "Ask", value=77))
+        [connection] = server._clients.connections.values()
+        assert connection.late[1].call.fields == {}
+
+
 def test_max_in_flight_then_busy(socket_path, desk):
     with (
         Server(socket_path, COMMANDS, limits=Limits(max_in_flight=3)) as server,
@@ -437,12 +473,25 @@ def test_the_time_limit_of_a_call_is_kept_by_the_server(server, desk):
         assert server.next_deadline() is None
 
 
+@pytest.mark.parametrize("seconds", [1e10, 1e300, 2**64 - 1])
+def test_a_time_limit_beyond_all_time(server, desk, seconds):
+    with Peer(server) as peer:
+        start(server, peer, desk, encode([1, "Ask", {}, {"timeout": seconds}]))
+        start(server, peer, desk, encode([2, "Ask", {}, {"timeout": 0.05}]))
+        [[call_id, _, body]] = replies(server, peer, 1, desk)
+        assert (call_id, body["code"]) == (2, "cancelled")
+        settle(server, desk)
+        desk.futures[0].set_result(5)
+        assert replies(server, peer, 1, desk) == [[1, 0, 5]]
+
+
 def test_the_time_limit_of_a_call_that_was_answered_wakes_nobody(server, desk):
     with Peer(server) as peer:
-        start(server, peer, desk, encode([1, "Ask", {}, {"timeout": 3600}]))
+        start(server, peer, desk, encode([1, "Ask", {}, {"timeout": 0.1}]))
         desk.futures[0].set_result(1)
         assert replies(server, peer, 1, desk) == [[1, 0, 1]]
         settle(server, desk)
+        assert not readable(server, 0.15)
         assert server.next_deadline() is None
 
 
@@ -585,6 +634,23 @@ def test_close_sends_the_answers_that_are_ready(server, desk):
         assert farewell[2]["code"] == "shutting-down"
 
 
+def test_close_sends_an_answer_that_waits_for_a_command_of_its_client(socket_path, desk):
+    @dataclass
+    class Stop:
+        def process(self, ctx: Desk) -> None:
+            ctx.futures[0].set_result(5)
+            server.poll(ctx)
+            server.close()
+
+    with Server(socket_path, [Ask, Stop]) as server, Peer(server) as peer:
+        start(server, peer, desk, call(1, "Ask"))
+        peer.send(call(2, "Stop"))
+        server.poll(desk)
+        late, own, farewell = peer.received()
+        assert (late, own) == ([1, 0, 5], [2, 0, None])
+        assert farewell[2]["code"] == "shutting-down"
+
+
 def test_a_command_that_closes_and_answers_later(socket_path):
     futures: list[Future[int]] = []
 
@@ -597,9 +663,9 @@ def test_a_command_that_closes_and_answers_later(socket_path):
 
     with Server(socket_path, Stop) as server, Peer(server) as peer:
         peer.send(call(1, "Stop"))
-        server.poll(server)
-        messages = peer.received()
-        assert [message[2]["code"] for message in messages] in (["cancelled"], ["shutting-down"])
+        server.poll(server, max_commands=1)  # there is no turn after it
+        [[_, kind, body]] = peer.received()
+        assert (kind, body["code"]) == (1, "shutting-down")
         assert futures[0].cancelled()
 
 
@@ -735,3 +801,40 @@ with ipcpoll.Server({socket_path!r}, Ask) as server:
     finally:
         process.kill()
         process.communicate()
+
+
+# ---------------------------------------------------------------------------------------------
+# No wake-up is lost
+
+
+def test_finished_while_a_connection_is_accepted(server, desk, monkeypatch):
+    """The look behind the accept silences the wake-up of what was told in between."""
+    with Peer(server) as peer:
+        start(server, peer, desk, call(1, "Ask"))
+        accept = Acceptor.accept
+
+        def finish_and_accept(acceptor, deadline):
+            desk.futures[0].set_result(5)
+            return accept(acceptor, deadline)
+
+        with monkeypatch.context() as patch, Peer(server):
+            patch.setattr(Acceptor, "accept", finish_and_accept)
+            server.poll(desk)
+        assert replies(server, peer, 1, desk) == [[1, 0, 5]]
+
+
+def test_finished_while_polls_are_nested_too_deeply(socket_path, desk):
+    """The innermost poll silences everything, and must not forget it."""
+
+    @dataclass
+    class Finish:
+        def process(self, ctx: Desk) -> None:
+            ctx.futures[0].set_result(5)
+            assert server.poll(ctx) == 0
+
+    server = Server(socket_path, [Ask, Finish], limits=Limits(max_nested_polls=1))
+    with server, Peer(server) as peer, Peer(server) as other:
+        start(server, peer, desk, call(1, "Ask"))
+        other.send(call(1, "Finish"))
+        assert replies(server, other, 1, desk) == [[1, 0, None]]
+        assert replies(server, peer, 1, desk) == [[1, 0, 5]]

@@ -298,6 +298,39 @@ def test_turn_raises_what_the_future_raises(server, desk, kind):
         assert got[1:] == [[1, 2, "nothing there"], [1, 0, -1]]
 
 
+@pytest.mark.parametrize("error", [SystemExit(3), KeyboardInterrupt()])
+def test_turn_with_a_future_that_wished_to_end_its_thread(server, desk, error):
+    """It is an error of this call, as it is where the future itself is the answer."""
+    future: Future[int] = Future()
+    desk.futures.append(future)
+    with Peer(server) as peer:
+        peer.send(call(1, "Fetch"))
+        assert replies(server, peer, 1, desk) == [[1, 2, "waiting"]]
+        future.set_exception(error)
+        [[_, kind, body]] = replies(server, peer, 1, desk)
+        assert (kind, body["code"]) == (1, "internal")
+        peer.send(call(1, "Now", value=2))
+        assert replies(server, peer, 1, desk) == [[1, 0, 2]]
+
+
+@pytest.mark.parametrize("done", [False, True])
+def test_only_a_generator_can_wait(make_server, desk, done):
+    @dataclass
+    class Wait:
+        def process(self, ctx: Desk) -> Iterator[int | Turn]:
+            return iter([1, Turn(), Turn(ctx.futures[0])])
+
+    server = make_server([Wait])
+    desk.futures.append(Future())
+    if done:
+        desk.futures[0].set_exception(ValueError("not told"))
+    with Peer(server) as peer:
+        peer.send(call(1, "Wait"))
+        piece, [_, kind, body] = replies(server, peer, 2, desk)
+        assert (piece, kind, body["code"]) == ([1, 2, 1], 1, "internal")
+        assert "only a generator can wait with Turn(future)" in body["message"]
+
+
 def test_turn_with_a_future_that_is_done(server, desk):
     done: Future[int] = Future()
     done.set_result(4)
@@ -305,6 +338,24 @@ def test_turn_with_a_future_that_is_done(server, desk):
     with Peer(server) as peer:
         peer.send(call(1, "Fetch"))
         assert replies(server, peer, 3, desk)[-1] == [1, 0, 4]
+
+
+def test_a_future_that_was_waited_for_keeps_nothing(server, desk):
+    """It may live as long as the program, and be waited for by one client after the other."""
+    desk.futures.append(Future())
+    with Peer(server) as peer:
+        peer.send(call(1, "Fetch"))
+        replies(server, peer, 1, desk)
+        settle(server, desk)
+        [connection] = server._clients.connections.values()
+        protocol = weakref.ref(connection.protocol)
+        [late] = map(weakref.ref, connection.late.values())
+        del connection
+    settle(server, desk)
+    gc.collect()
+    assert (late(), protocol()) == (None, None)
+    desk.futures[0].set_result(1)
+    assert not readable(server)
 
 
 def test_a_cancel_while_it_waits_leaves_the_future_alone(server, desk):
@@ -545,6 +596,35 @@ def test_a_nested_poll_serves_others_and_never_steps_what_is_stepped(server, des
         assert [8, 0, 8] in got  # its own connection had to wait for it, and was served then
 
 
+@dataclass
+class Poll:
+    """Opens a main loop of its own, for a moment."""
+
+    def process(self, ctx: Desk) -> list[str]:
+        ctx.log.clear()
+        ctx.do(0)
+        return list(ctx.log)
+
+
+def test_a_nested_poll_steps_no_stream_of_the_client_whose_command_runs(make_server, desk):
+    """Its pieces would overtake; afterwards it goes on. That of another is stepped."""
+    server = make_server([Poll, Forever, Job])
+    desk.do = lambda _: [server.poll(desk, max_commands=4) for _ in range(3)]
+    with Peer(server) as peer, Peer(server) as other:
+        peer.send(call(1, "Forever"))
+        serve_until(server, lambda: desk.log, desk)
+        peer.send(call(2, "Poll"))
+        other.send(call(1, "Job", turns=3))
+        got = []
+        serve_until(
+            server, lambda: got.extend(m for m in peer.received() if m[0] == 2) or got, desk
+        )
+        assert got == [[2, 0, ["slice"] * 3]]
+        desk.log.clear()
+        serve_until(server, lambda: "step" in desk.log, desk)
+        server.close()
+
+
 def test_a_deadline_that_passes_while_the_generator_is_on_the_stack(server, desk):
     """It is ended as its step returns."""
 
@@ -610,6 +690,19 @@ def test_without_a_loop_an_asynchronous_generator_is_refused(make_server, desk):
         assert "asyncio_loop" in body["message"]
 
 
+def test_a_loop_that_does_not_take_an_asynchronous_generator(make_server, desk):
+    def spawn(_):
+        raise RuntimeError("the loop has ended")
+
+    server = make_server(Ticks)
+    server.spawn, server.make_event = spawn, asyncio.Event
+    with Peer(server) as peer:
+        peer.send(call(1, "Ticks", to=2))
+        [[_, kind, body]] = replies(server, peer, 1, desk)
+        assert (kind, body["message"]) == (1, "Ticks raised RuntimeError: the loop has ended")
+    gc.collect()  # and no warning that something was never awaited
+
+
 def test_an_asynchronous_generator(make_server, desk):
     server = make_server([Ticks, Now])
 
@@ -667,3 +760,92 @@ def test_streams_share_max_in_flight(make_server, desk):
         [error] = [message for message in got if message[1] == 1]
         assert (error[0], error[2]["code"]) == (2, "busy")
     server.close()
+
+
+# ---------------------------------------------------------------------------------------------
+# A generator's `finally` does as it likes
+
+
+@dataclass
+class Tidy:
+    """Does what the test says at its end."""
+
+    def process(self, ctx: Desk) -> Generator[Turn, Any, None]:
+        try:
+            yield Turn(Future())
+        finally:
+            ctx.do()
+
+
+@pytest.mark.parametrize("frame", [call(1, "Tidy"), encode([1, "Tidy", {}, {"timeout": 0.05}])])
+def test_a_poll_inside_finally(make_server, desk, caplog, frame):
+    """Cancelled by its client or by its time limit, it polls: others are served, it ends once."""
+    server = make_server([Tidy, Now])
+    with Peer(server) as peer, Peer(server) as other:
+
+        def poll():
+            other.send(call(7, "Now", value=1))
+            peer.send(encode([1]))  # what is being ended is told to end once more
+            assert server.poll(desk) == 1
+
+        desk.do = poll
+        peer.send(frame)
+        serve_until(server, lambda: server.stats()["in_flight"], desk)
+        if frame == call(1, "Tidy"):
+            peer.send(encode([1]))
+        [[call_id, kind, body]] = replies(server, peer, 1, desk)
+        assert (call_id, kind, body["code"]) == (1, 1, "cancelled")
+        assert replies(server, other, 1, desk) == [[7, 0, 1]]
+        peer.send(call(1, "Now", value=2))
+        assert replies(server, peer, 1, desk) == [[1, 0, 2]]
+        settle(server, desk)
+    assert not caplog.records
+
+
+def test_finally_closes_the_server_when_it_is_cancelled(make_server, desk):
+    server = make_server([Tidy])
+    desk.do = server.close
+    with Peer(server) as peer:
+        peer.send(call(1, "Tidy"))
+        serve_until(server, lambda: server.stats()["in_flight"], desk)
+        peer.send(encode([1]))
+        server.poll(desk)
+        first, farewell = peer.received()
+        assert (first[0], first[2]["code"]) == (1, "cancelled")
+        assert farewell[2]["code"] == "shutting-down"
+
+
+def test_finally_closes_the_server_that_is_closing(make_server, desk, caplog):
+    server = make_server([Tidy])
+    desk.do = server.close
+    with Peer(server) as peer:
+        peer.send(call(1, "Tidy"))
+        serve_until(server, lambda: server.stats()["in_flight"], desk)
+        server.close()
+    assert not caplog.records
+
+
+def test_close_ends_all_though_each_is_interrupted(make_server, desk):
+    server = make_server([Tidy])
+
+    def do():
+        desk.log.append("ended")
+        raise KeyboardInterrupt
+
+    desk.do = do
+    with Peer(server) as peer:
+        peer.send(*(call(number, "Tidy") for number in range(4)))
+        serve_until(server, lambda: server.stats()["in_flight"] == 4, desk)
+        with pytest.raises(KeyboardInterrupt):
+            server.close()
+    assert desk.log == ["ended"] * 4
+    assert server.stats()["in_flight"] == 0
+
+
+def test_nothing_is_kept_for_a_parked_stream_whose_time_is_over(server, desk):
+    with Peer(server) as peer:
+        peer.send(encode([1, "Forever", {"size": 60000}, {"timeout": 0.2}]))
+        serve_until(server, lambda: server._late.parked, desk)
+        serve_until(server, lambda: "closed" in desk.log, desk)
+    settle(server, desk)
+    assert server._late.parked == {}

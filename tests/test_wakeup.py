@@ -199,6 +199,22 @@ def test_cancelled_deadline_is_not_done(deadlines):
     assert deadlines.next() == now + 1000
 
 
+def test_cancelled_deadlines_are_not_kept_behind_one_that_waits(deadlines):
+    """A client that waits long for one call, and asks others with a time limit, costs no memory."""
+    now = time.monotonic()
+    deadlines.add(now + 1000, lambda: None)
+    kept = [deadlines.add(now + 1500, lambda: None) for _ in range(3)]
+    for number in range(1000):
+        deadlines.add(now + 2000 + number, lambda: None).cancel()
+    assert len(deadlines._heap) <= 64
+    done = []
+    for deadline in kept:
+        deadline.action = lambda: done.append(1)
+    deadlines.run_due(now + 9000)
+    assert done == [1, 1, 1]
+    assert deadlines.next() is None
+
+
 def test_deadline_that_adds_a_deadline(deadlines):
     done = []
 
