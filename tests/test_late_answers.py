@@ -157,7 +157,7 @@ def test_a_future_that_is_done_already_is_answered_in_the_same_poll(server, desk
     desk.make = done
     with Peer(server) as peer:
         peer.send(call(1, "Ask"))
-        server.poll(desk)
+        server.poll(desk, max_seconds=60)
         assert peer.received() == [[1, 0, 4]]
         settle(server, desk)
 
@@ -245,11 +245,11 @@ def test_poll_takes_many_finished_calls_within_its_budget(server, desk):
         start(server, peer, desk, *(call(n, "Ask") for n in range(20)))
         for future in desk.futures:
             future.set_result(1)
-        assert server.poll(desk, max_commands=3) == 3
+        assert server.poll(desk, max_commands=3, max_seconds=60) == 3
         assert server.pending
         assert readable(server)
         assert len(peer.received()) == 3
-        assert server.poll(desk, max_commands=0) == 0
+        assert server.poll(desk, max_commands=0, max_seconds=60) == 0
         assert readable(server)
         assert len(replies(server, peer, 17, desk)) == 17
         settle(server, desk)

@@ -163,15 +163,15 @@ def test_any_iterator(server, desk):
 def test_a_step_is_a_turn(server, desk):
     with Peer(server) as peer:
         peer.send(call(1, "Job", turns=5))
-        assert server.poll(desk, max_commands=1) == 1
+        assert server.poll(desk, max_commands=1, max_seconds=60) == 1
         assert desk.log == []
         for done in range(1, 6):
             assert readable(server)
             assert server.pending
-            assert server.poll(desk, max_commands=1) == 1
+            assert server.poll(desk, max_commands=1, max_seconds=60) == 1
             assert desk.log == ["slice"] * done
         assert peer.received() == []
-        server.poll(desk, max_commands=1)
+        server.poll(desk, max_commands=1, max_seconds=60)
         assert peer.received() == [[1, 0, 5]]
         settle(server, desk)
 
@@ -189,9 +189,9 @@ def test_generators_and_connections_take_turns(server, desk):
     """An endless generator delays each other one by one step, and two of them go side by side."""
     with Peer(server) as busy, Peer(server) as other:
         busy.send(call(1, "Forever"), call(2, "Forever"))
-        server.poll(desk, max_commands=4)
+        server.poll(desk, max_commands=4, max_seconds=60)
         other.send(*(call(n, "Now", value=n) for n in range(10)))
-        server.poll(desk, max_commands=40)
+        server.poll(desk, max_commands=40, max_seconds=60)
         assert [message[0] for message in other.received()] == list(range(10))
         steps = [entry if entry == "step" else "now" for entry in desk.log]
         longest = max(len(list(group)) for kind, group in itertools.groupby(steps))
@@ -435,7 +435,7 @@ def test_a_parked_stream_ends_with_its_client(server, desk):
 def test_cancel_closes_the_generator(server, desk):
     with Peer(server) as peer:
         peer.send(call(1, "Forever"))
-        server.poll(desk, max_commands=5)
+        server.poll(desk, max_commands=5, max_seconds=60)
         peer.received()
         peer.send(encode([1]))
         serve_until(server, lambda: desk.log[-1] == "closed", desk)
@@ -448,7 +448,7 @@ def test_cancel_closes_the_generator(server, desk):
 def test_a_client_that_goes_closes_its_generators(server, desk):
     with Peer(server) as peer:
         peer.send(call(1, "Forever"), call(2, "Forever"))
-        server.poll(desk, max_commands=6)
+        server.poll(desk, max_commands=6, max_seconds=60)
     settle(server, desk)
     assert desk.log.count("closed") == 2
     assert server.stats()["clients"] == 0
@@ -467,7 +467,7 @@ def test_a_generator_that_does_not_want_to_end(make_server, desk, caplog):
     server = make_server([Stubborn, Now])
     with Peer(server) as peer:
         peer.send(call(1, "Stubborn"))
-        server.poll(desk, max_commands=3)
+        server.poll(desk, max_commands=3, max_seconds=60)
         peer.received()
         peer.send(encode([1]))
         serve_until(server, lambda: not server.stats()["in_flight"], desk)
@@ -479,7 +479,7 @@ def test_a_generator_that_does_not_want_to_end(make_server, desk, caplog):
 def test_close_closes_generators_and_says_so(server, desk):
     with Peer(server) as peer:
         peer.send(call(1, "Forever"), call(None, "Forever"))
-        server.poll(desk, max_commands=6)
+        server.poll(desk, max_commands=6, max_seconds=60)
         peer.received()
         server.close()
         assert peer.received()[-1][2]["code"] == "shutting-down"
@@ -500,7 +500,7 @@ def test_a_generator_that_closes_the_server_in_its_last_step(make_server, desk):
     desk.do = server.close
     with Peer(server) as peer, Peer(server) as other:
         other.send(call(1, "Count", to=10_000))
-        server.poll(desk, max_commands=2)
+        server.poll(desk, max_commands=2, max_seconds=60)
         peer.send(call(1, "Stop"))
         serve_closing(server, desk)
         assert peer.received()[:2] == [[1, 2, 1], [1, 0, "stopped"]]
@@ -552,7 +552,7 @@ def test_an_interruption_in_a_step(server, desk, interrupt):
 def test_nothing_is_left_of_a_stream_that_ended(server, desk):
     with Peer(server) as peer:
         peer.send(call(1, "Forever"))
-        server.poll(desk, max_commands=3)
+        server.poll(desk, max_commands=3, max_seconds=60)
         [connection] = server._clients.connections.values()
         [late] = connection.late.values()
         generator = weakref.ref(late.work._iterator)
@@ -571,7 +571,7 @@ def test_nothing_is_left_of_a_stream_that_ended(server, desk):
 def test_a_nested_poll_serves_others_and_never_steps_what_is_stepped(server, desk):
     with Peer(server) as peer, Peer(server) as other, Peer(server) as third:
         third.send(call(1, "Forever"))
-        server.poll(desk, max_commands=3)
+        server.poll(desk, max_commands=3, max_seconds=60)
 
         def do(number):
             if number == 0:
@@ -582,7 +582,7 @@ def test_a_nested_poll_serves_others_and_never_steps_what_is_stepped(server, des
                 assert got == [[7, 0, 7]]
                 desk.futures.append(desk.log.count("step"))
                 for _ in range(5):
-                    server.poll(desk, max_commands=3)
+                    server.poll(desk, max_commands=3, max_seconds=60)
                 desk.futures.append(desk.log.count("step"))
 
         desk.do = do
@@ -609,7 +609,7 @@ class Poll:
 def test_a_nested_poll_steps_no_stream_of_the_client_whose_command_runs(make_server, desk):
     """Its pieces would overtake; afterwards it goes on. That of another is stepped."""
     server = make_server([Poll, Forever, Job])
-    desk.do = lambda _: [server.poll(desk, max_commands=4) for _ in range(3)]
+    desk.do = lambda _: [server.poll(desk, max_commands=4, max_seconds=60) for _ in range(3)]
     with Peer(server) as peer, Peer(server) as other:
         peer.send(call(1, "Forever"))
         serve_until(server, lambda: desk.log, desk)

@@ -218,7 +218,7 @@ def test_a_plain_call_passes_a_flood_of_pieces(server, desk):
         for number in range(64):
             desk.topic.publish(News("x" * 20_000, number))
         other.send(call(1, "Now", value=1))
-        server.poll(desk, max_commands=3)
+        server.poll(desk, max_commands=3, max_seconds=60)
         assert other.received() == [[1, 0, 1]]
         replies(server, peer, 64, desk)
 
