@@ -55,6 +55,7 @@ class LateContext:
     sleep: Callable[[float], Awaitable[object]]
     futures: list[Future[int]] = field(default_factory=list)
     log: list[str] = field(default_factory=list)
+    asleep: int = 0
 
 
 @dataclass
@@ -89,6 +90,7 @@ class Sleep:
     seconds: float
 
     async def process(self, ctx: LateContext) -> str:
+        ctx.asleep += 1
         try:
             await ctx.sleep(self.seconds)
             await ctx.sleep(0)
@@ -302,8 +304,12 @@ class LateAnswers:
                 except ShuttingDown:
                     told.append(True)
 
+        def all_have_begun() -> bool:
+            coroutines = not self.runs_coroutines or (ctx.asleep == 1 and "tick" in ctx.log)
+            return coroutines and server.stats()["in_flight"] == len(commands)
+
         def close() -> None:
-            if server.stats()["in_flight"] == len(commands):
+            if all_have_begun():
                 server.close()
             else:
                 self.call_later(0.005, close)
