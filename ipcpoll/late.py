@@ -271,8 +271,8 @@ class LateCalls:
     def cancel(self, connection: Connection, call_id: int, depth: int) -> list[bytes]:
         """End a call that its client has cancelled; return what is to be sent."""
         late = None if connection.late is None else connection.late.get(call_id)
-        if late is None:
-            return []
+        if late is None or (late.work is not None and late.work.is_done):
+            return []  # it crosses the answer
         if late.end is None:
             late.end = Cancelled("the call was cancelled")
         return [] if late.on_the_stack else self._ended_by(late, late.end, depth)

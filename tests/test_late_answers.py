@@ -303,6 +303,16 @@ def test_a_cancel_in_the_same_poll_as_the_result(server, desk):
         assert replies(server, peer, 1, desk) == [[1, 0, 3]]
 
 
+def test_a_cancel_that_comes_behind_the_result(server, desk):
+    """The future is done, and neither its answer nor the cancel had its turn."""
+    with Peer(server) as peer:
+        start(server, peer, desk, call(1, "Ask"))
+        peer.send(encode([1]))
+        desk.futures[0].set_result(5)
+        assert replies(server, peer, 1, desk) == [[1, 0, 5]]
+        assert replies_now(server, peer, desk) == [[2, 0, 2]]
+
+
 def test_the_id_can_be_used_again_after_a_cancel(server, desk):
     with Peer(server) as peer:
         start(server, peer, desk, call(1, "Ask"))
