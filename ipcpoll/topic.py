@@ -13,8 +13,8 @@ What is promised:
 
 * `Topic.publish` never waits for a subscriber, and costs the same for one as for a thousand that
   are behind: the pieces are kept once, each subscriber only knows how far it is.
-* A piece is encoded once, when it is published. It may be changed afterwards. (Only where the very
-  first subscriber of its kind comes at that moment in another thread, it is encoded a little later.)
+* A piece is encoded once, when it is published, and may be changed afterwards. (Only where the very
+  first subscriber of its kind comes at that moment, in another thread, it is encoded later.)
 * Memory is bounded: the newest `depth` pieces are kept. A subscriber that is slower loses the
   oldest, and is told how many.
 * One lock, held for a few steps of bookkeeping and never while foreign code runs.
