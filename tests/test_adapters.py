@@ -12,7 +12,9 @@ import os
 import subprocess
 import sys
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import nullcontext
 from pathlib import Path
 from typing import NamedTuple
 from xml.etree import ElementTree
@@ -20,7 +22,7 @@ from xml.etree import ElementTree
 import conformance_table
 import pytest
 from harness import ROOT
-from loops import need, qt_needs, screen
+from loops import installed, need, qt_needs, screen
 
 from ipcpoll.testing import AdapterConformance
 
@@ -39,6 +41,11 @@ class Column(NamedTuple):
     """Whether every Python of CI must have them, or only the system's."""
     display: bool = False
     environment: tuple[tuple[str, str], ...] = ()
+
+    @property
+    def process(self) -> tuple[str, tuple[tuple[str, str], ...], bool]:
+        """What `outcomes` runs; columns may share it."""
+        return self.module, self.environment, self.display
 
 
 TWISTED = ("twisted", "pip install twisted")
@@ -108,40 +115,39 @@ COLUMNS = [
 ]
 
 
-@functools.cache
-def display() -> str:
-    """Return the display of an X server that runs until the tests end."""
-    context = screen()
-    name = context.__enter__()
-    _screens.append(context)
-    return name
-
-
-_screens: list[object] = []
+Outcomes = tuple[dict[tuple[str, str], str], str]
+"""What became of each test, by its class and its name; and what was printed."""
+_running: dict[tuple[object, ...], Future[Outcomes]] = {}
 
 
 @pytest.fixture(scope="module", autouse=True)
-def screens_end():
-    yield
-    while _screens:
-        _screens.pop().__exit__(None, None, None)
-    display.cache_clear()
+def columns_in_advance(request: pytest.FixtureRequest) -> Iterator[None]:
+    """Run the columns that are chosen, two at a time: most of the time they wait."""
+    parameters = [getattr(item, "callspec", None) for item in request.session.items]
+    chosen = {one.params.get("column") for one in parameters if one is not None}
+    with ThreadPoolExecutor(2) as pool:
+        for column in COLUMNS:
+            there = all(installed(name) for name, _ in column.needs)
+            if column in chosen and there and column.process not in _running:
+                _running[column.process] = pool.submit(outcomes, *column.process)
+        yield
+        pool.shutdown(cancel_futures=True)
+    _running.clear()
 
 
 @functools.cache
-def outcomes(
-    module: str, environment: tuple[tuple[str, str], ...], with_display: bool
-) -> tuple[dict[tuple[str, str], str], str]:
+def outcomes(module: str, environment: tuple[tuple[str, str], ...], with_display: bool) -> Outcomes:
     """Run a module of cases in a process; return each test's outcome, and what was printed."""
     tests = ROOT / "tests"
     variables = {**os.environ, **dict(environment)}
     variables["PYTHONPATH"] = f"{ROOT}:{tests}:{tests / 'adapters'}"  # cases import one another
-    if with_display:
-        variables["DISPLAY"] = display()
     command = ["-m", "pytest", "-q", "-p", "no:cacheprovider", f"tests/adapters/{module}.py"]
     if "coverage" in sys.modules and sys.modules["coverage"].Coverage.current() is not None:
         command = ["-m", "coverage", "run", "--parallel-mode", *command]
-    with tempfile.NamedTemporaryFile(suffix=".xml") as report:
+    with (
+        tempfile.NamedTemporaryFile(suffix=".xml") as report,
+        screen() if with_display else nullcontext("") as variables["DISPLAY"],
+    ):
         done = subprocess.run(
             [sys.executable, *command, f"--junitxml={report.name}"],
             cwd=ROOT,
@@ -167,10 +173,10 @@ def outcomes(
     return found, printed
 
 
-def of(column: Column) -> tuple[dict[tuple[str, str], str], str]:
+def of(column: Column) -> Outcomes:
     for name, install in column.needs:
         need(name, install, everywhere=column.everywhere)
-    return outcomes(column.module, column.environment, column.display)
+    return _running[column.process].result()
 
 
 def applies_not(outcome: str) -> bool:

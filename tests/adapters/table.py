@@ -31,7 +31,7 @@ def main() -> int:
         print(*missing, sep="\n", end="\n" if missing else "", file=sys.stderr)
         if missing:
             continue
-        found, _ = test_adapters.outcomes(column.module, column.environment, column.display)
+        found, _ = test_adapters.outcomes(*column.process)
         for case in test_adapters.CASES:
             marks[column.title, case] = conformance_table.mark(found.get((column.cls, case)))
     titles = [column.title for column in test_adapters.COLUMNS]
@@ -48,8 +48,4 @@ def main() -> int:
 
 
 if __name__ == "__main__":
-    try:
-        sys.exit(main())
-    finally:
-        for screen in test_adapters._screens:
-            screen.__exit__(None, None, None)
+    sys.exit(main())
