@@ -1,7 +1,7 @@
 """Make the pictures of the examples' windows: tk_stage.png, gtk_stage.png and tk_monitor.png.
 
-It needs Xvfb, ImageMagick, pygame-ce and the toolkits: on Debian `apt install xvfb imagemagick python3-tk
-python3-gi-cairo gir1.2-gtk-4.0`. Run it with a Python that sees them and ipcpoll.
+It needs Xvfb, ImageMagick, pygame-ce and the toolkits: on Debian `apt install xvfb imagemagick
+python3-tk python3-gi-cairo gir1.2-gtk-4.0`. Run it with a Python that sees them and ipcpoll.
 """
 
 import argparse
