@@ -40,6 +40,8 @@ import ipcpoll
 from ipcpoll.adapters import frame_loop
 
 BAR = 40  # characters
+# Who calls during a long job waits for up to two polls. So they are not longer than a step of it.
+POLL_SECONDS = 0.0005
 
 
 def play(address: str) -> None:
@@ -62,7 +64,7 @@ def play(address: str) -> None:
             for ball in world.balls:
                 pygame.draw.circle(screen, ball.colour, (ball.x, ball.y), RADIUS)
             pygame.display.flip()
-            frame_loop.spend(server, world, frame_ends)
+            frame_loop.spend(server, world, frame_ends, max_seconds=POLL_SECONDS)
         pygame.quit()
 
 
