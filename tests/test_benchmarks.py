@@ -10,6 +10,8 @@ from pathlib import Path
 import pytest
 from loops import screen
 
+pytestmark = pytest.mark.once
+
 FOLDER = Path(__file__).parents[1] / "benchmarks"
 BENCHMARKS = sorted(path.stem for path in FOLDER.glob("[!_]*.py"))
 PATIENCE_SECONDS = 60

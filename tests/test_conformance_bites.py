@@ -19,6 +19,8 @@ from ipcpoll import testing, testing_late
 from ipcpoll.adapters.select_loop import SelectorAttachment
 from ipcpoll.testing import AdapterConformance
 
+pytestmark = pytest.mark.once
+
 CASES = AdapterConformance.cases()
 
 

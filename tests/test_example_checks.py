@@ -21,6 +21,8 @@ from loops import need, screen
 
 import ipcpoll
 
+pytestmark = pytest.mark.once
+
 EXAMPLES = ROOT / "examples"
 PYGAME = ("pygame", "pip install pygame-ce")
 TK = ("_tkinter", "apt-get install python3-tk")

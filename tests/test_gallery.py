@@ -12,6 +12,8 @@ from pathlib import Path
 import pytest
 from harness import ROOT
 
+pytestmark = pytest.mark.once
+
 DOCS = ROOT / "docs"
 EXAMPLES = ROOT / "examples"
 MOST_BYTES = 60_000

@@ -25,6 +25,8 @@ from ipcpoll import Server, Subscription, Topic, Turn
 from ipcpoll.connection import Connection
 from ipcpoll.round import Round
 
+pytestmark = pytest.mark.once
+
 
 class Interrupter:
     """Raises at the `at`-th line of the library that is executed while it is on."""
