@@ -53,6 +53,7 @@ class LateCall:
         "credentials",
         "deadline",
         "end",
+        "gave_way",
         "on_the_stack",
         "work",
     )
@@ -69,6 +70,7 @@ class LateCall:
         """Why it is to be given up at its next turn; None: it is not."""
         self.on_the_stack = 0  # it is being advanced, in a poll of this depth
         self.busy = 1  # it has not ended
+        self.gave_way = False  # to those that called during a step; once before each of its own
 
     @property
     def may_go_on(self) -> bool:

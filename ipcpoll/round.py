@@ -176,6 +176,17 @@ class Round:
             self._sort(self._poller.poll())
         self._late.take_in()  # behind the last look: that may have silenced their wake-up
 
+    def _look_again(self) -> bool:
+        """Take in what has become ready meanwhile; return whether somebody joined the row."""
+        waiting = len(self._row)
+        events = self._poller.poll()
+        if events:
+            self._more_ready = self._more_ready or len(events) >= MOST_EVENTS
+            if self._sort(events):
+                self._acceptor.more = True  # taken in by the next round
+            self._late.take_in()
+        return len(self._row) > waiting
+
     def _sort(self, events: list[tuple[int, int]]) -> bool:
         """Take in what the poller says; return whether there are new connections."""
         connections = self._connections
@@ -231,6 +242,12 @@ class Round:
         while row:
             first = next(iter(row))
             if isinstance(first, LateCall):
+                # Steps may be long. Who has called during the last one goes before the next.
+                if turns and not first.gave_way and self._look_again():
+                    first.gave_way = True
+                    row.move_to_end(first)
+                    continue
+                first.gave_way = False
                 took = self._advance(first)
             else:
                 first.in_hand = True

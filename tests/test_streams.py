@@ -114,7 +114,18 @@ class Now:
         return self.value
 
 
-COMMANDS = [Count, Forever, Job, Fetch, Step, Listed, Now]
+@dataclass
+class Call:
+    """Lets the other client call as soon as this one has been served."""
+
+    next: int
+
+    def process(self, ctx: Desk) -> None:
+        ctx.futures[self.next % 2].send(call(self.next, "Call", next=self.next + 1))
+        ctx.log.append("call")
+
+
+COMMANDS = [Count, Forever, Job, Fetch, Step, Listed, Now, Call]
 
 
 @pytest.fixture
@@ -200,6 +211,41 @@ def test_generators_and_connections_take_turns(server, desk):
             assert steps[at + 1 : at + 3] in (["step", "step"], ["step", "step"][: len(steps) - at])
         per_call = [message[0] for message in busy.received()]
         assert abs(per_call.count(1) - per_call.count(2)) <= 2  # the first began one turn earlier
+
+
+def test_who_calls_during_a_step_waits_for_that_step_alone(server, desk):
+    """Not for the end of the poll, which may be many steps away."""
+    with Peer(server) as busy, Peer(server) as other, Peer(server) as third:
+        settle(server, desk)
+
+        def do(number):
+            if number == 5:
+                other.send(call(1, "Now", value=1))
+            elif number == 20:
+                other.send(call(2, "Now", value=2), call(3, "Now", value=3))
+                third.send(call(4, "Now", value=4))
+
+        desk.do = do
+        busy.send(call(1, "Step"))
+        server.poll(desk, max_commands=40, max_seconds=60)
+        at = desk.log.index(5)
+        assert desk.log[at : at + 3] == [5, ("now", 1), 6]
+        at = desk.log.index(20)
+        assert set(desk.log[at + 1 : at + 3]) == {("now", 2), ("now", 4)}
+        assert desk.log[at + 3 : at + 6] == [21, ("now", 3), 22]
+
+
+def test_calls_that_never_pause_do_not_starve_a_generator(server, desk):
+    """It gives way to those that came, and not again before its own step."""
+    with Peer(server) as busy, Peer(server) as one, Peer(server) as two:
+        settle(server, desk)
+        busy.send(call(1, "Step"))
+        one.send(call(0, "Call", next=1))
+        desk.do = lambda number: None
+        desk.futures = [one, two]
+        server.poll(desk, max_commands=60, max_seconds=60)
+        steps = [entry for entry in desk.log if isinstance(entry, int)]
+        assert len(steps) >= 15
 
 
 def test_two_streams_of_one_connection_and_plain_calls(server, desk):
