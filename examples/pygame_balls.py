@@ -40,8 +40,8 @@ import ipcpoll
 from ipcpoll.adapters import frame_loop
 
 BAR = 40  # characters
-# Who calls during a long job waits for up to two polls. So they are not longer than a step of it.
-POLL_SECONDS = 0.0005
+# One turn: who calls during a long job waits for up to two polls, each with a step of it or more.
+POLL_SECONDS = 0.0
 
 
 def play(address: str) -> None:
