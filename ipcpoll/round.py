@@ -19,8 +19,9 @@ sees to that.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Final
 
 from . import calls
 from .acceptor import Acceptor
@@ -36,6 +37,8 @@ from .poller import HANGUP, MOST_EVENTS, READ, WRITE, Poller
 from .protocol import Call, Cancel
 from .schema import CommandSet
 from .wakeup import Deadlines, Wakeup
+
+_ANSWERS_WAIT: Final = 0.0005  # seconds for steps of late calls, before what is answered is sent
 
 
 class Round:
@@ -239,10 +242,15 @@ class Round:
     ) -> int:
         row = self._row
         turns = 0
+        now = sent = -math.inf
         while row:
             first = next(iter(row))
             if isinstance(first, LateCall):
-                # Steps may be long. Who has called during the last one goes before the next.
+                # Steps may be long. Answers don't wait for all of them, and who has called during
+                # the last one goes before the next.
+                if now - sent >= _ANSWERS_WAIT:
+                    self._send_answers()
+                    sent = now
                 if turns and not first.gave_way and self._look_again():
                     first.gave_way = True
                     row.move_to_end(first)
@@ -258,7 +266,8 @@ class Round:
                 turns += 1
                 if max_commands is not None and turns >= max_commands:
                     break
-            if self._clock() >= (deadline if turns else patience):
+            now = self._clock()
+            if now >= (deadline if turns else patience):
                 break
         self._counts["turns"] += turns
         return turns
@@ -442,6 +451,17 @@ class Round:
         """Send what was answered, and say whether work is left. `whole`: nothing went wrong."""
         if self.clients.closed:
             return
+        self._send_answers()
+        if self._quieted and self._depth < self._limits.max_nested_polls:
+            self._unquiet()
+        self._deadlines.settle()  # that of a call that was answered must wake nobody
+        if (self.pending and not self._quieted) or not whole:
+            # What waits in our own memory wakes no loop.
+            self._wakeup.signal()
+        else:
+            self._wakeup.silence()
+
+    def _send_answers(self) -> None:
         for connection in list(self._dirty):
             if connection.closed:  # an earlier one made room
                 continue
@@ -453,14 +473,6 @@ class Round:
             connection.flush()
             self._rest(connection)
             connection.in_hand = held
-        if self._quieted and self._depth < self._limits.max_nested_polls:
-            self._unquiet()
-        self._deadlines.settle()  # that of a call that was answered must wake nobody
-        if (self.pending and not self._quieted) or not whole:
-            # What waits in our own memory wakes no loop.
-            self._wakeup.signal()
-        else:
-            self._wakeup.silence()
 
     def move_to(self, listener: Listener, old: Listener) -> None:
         """Take connections from another listener; those that wait in the old one come along."""

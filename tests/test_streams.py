@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import gc
 import itertools
+import time
 import weakref
 from collections.abc import AsyncIterator, Generator, Iterator
 from concurrent.futures import Future
@@ -233,6 +234,26 @@ def test_who_calls_during_a_step_waits_for_that_step_alone(server, desk):
         at = desk.log.index(20)
         assert set(desk.log[at + 1 : at + 3]) == {("now", 2), ("now", 4)}
         assert desk.log[at + 3 : at + 6] == [21, ("now", 3), 22]
+
+
+def test_answers_do_not_wait_for_all_steps_of_a_poll(server, desk):
+    """They are sent before the next step, when the last ones took their time."""
+    with Peer(server) as busy, Peer(server) as other:
+        settle(server, desk)
+        received = []
+
+        def do(number):
+            received.append(other.received())
+            end = time.monotonic() + 0.001
+            while time.monotonic() < end:
+                pass
+            if number == 3:
+                other.send(call(1, "Now", value=1))
+
+        desk.do = do
+        busy.send(call(1, "Step"))
+        server.poll(desk, max_commands=12, max_seconds=60)
+        assert received[5] == [[1, 0, 1]]
 
 
 def test_calls_that_never_pause_do_not_starve_a_generator(server, desk):
