@@ -40,8 +40,6 @@ import ipcpoll
 from ipcpoll.adapters import frame_loop
 
 BAR = 40  # characters
-# One turn: who calls during a long job waits for up to two polls, each with a step of it or more.
-POLL_SECONDS = 0.0
 
 
 def play(address: str) -> None:
@@ -64,7 +62,7 @@ def play(address: str) -> None:
             for ball in world.balls:
                 pygame.draw.circle(screen, ball.colour, (ball.x, ball.y), RADIUS)
             pygame.display.flip()
-            frame_loop.spend(server, world, frame_ends, max_seconds=POLL_SECONDS)
+            frame_loop.spend(server, world, frame_ends)
         pygame.quit()
 
 

@@ -248,7 +248,7 @@ class Round:
             if isinstance(first, LateCall):
                 # Steps may be long. Answers don't wait for all of them, and who has called during
                 # the last one goes before the next.
-                if now - sent >= _ANSWERS_WAIT:
+                if first.gave_way or now - sent >= _ANSWERS_WAIT:
                     self._send_answers()
                     sent = now
                 if turns and not first.gave_way and self._look_again():

@@ -253,7 +253,7 @@ def test_answers_do_not_wait_for_all_steps_of_a_poll(server, desk):
         desk.do = do
         busy.send(call(1, "Step"))
         server.poll(desk, max_commands=12, max_seconds=60)
-        assert received[5] == [[1, 0, 1]]
+        assert received[4] == [[1, 0, 1]]
 
 
 def test_calls_that_never_pause_do_not_starve_a_generator(server, desk):
