@@ -114,15 +114,17 @@ class _Shelf(Generic[T]):
         self._lock = threading.RLock()
         self._pieces: dict[int, _Piece] = {}
         self._newest = -1
-        # Weakly: one that a command made and did not return is nobody's.
+        # Weakly, all of them: one that a command made and did not return is nobody's, and so are
+        # those of a server that was forgotten.
         self.places: weakref.WeakSet[_Place[T]] = weakref.WeakSet()
-        self._waiting: set[_Place[T]] = set()  # those that have taken all there is
-        self._encoders: dict[Encode, set[_Place[T]]] = {}  # and who wants each
+        self._waiting: weakref.WeakSet[_Place[T]] = weakref.WeakSet()  # have taken all there is
+        self._encoders: dict[Encode, weakref.WeakSet[_Place[T]]] = {}  # and who wants each
         self._runs: OrderedDict[tuple[Encode, int, int, int], bytes] = OrderedDict()
         self._closed = False
 
     def put(self, piece: T) -> None:
-        encoded = {encode: encode(piece) for encode in list(self._encoders)}
+        wanted = [encode for encode, places in list(self._encoders.items()) if places]
+        encoded = {encode: encode(piece) for encode in wanted}
         with self._lock:
             if self._closed:
                 return
@@ -137,7 +139,7 @@ class _Shelf(Generic[T]):
 
     def _wake_waiting(self) -> None:
         with self._lock:
-            waiting, self._waiting = self._waiting, set()
+            waiting, self._waiting = self._waiting, weakref.WeakSet()
         for place in waiting:
             place.wake()
 
@@ -152,7 +154,7 @@ class _Shelf(Generic[T]):
     def open_place(self, place: _Place[T], encode: Encode) -> None:
         """Encode what is published in this way, too."""
         with self._lock:
-            self._encoders.setdefault(encode, set()).add(place)
+            self._encoders.setdefault(encode, weakref.WeakSet()).add(place)
 
     def close_place(self, place: _Place[T]) -> None:
         """Forget a place. Idempotent."""

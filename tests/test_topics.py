@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 from harness import Peer, call, encode, readable, serve_until, settle
 
-from ipcpoll import Subscription, Topic, UsageError
+from ipcpoll import Server, Subscription, Topic, UsageError
 
 
 @dataclass
@@ -319,6 +319,16 @@ def test_a_forked_child_has_no_subscribers(server, desk):
         assert os.waitpid(pid, 0)[1] == 0
         desk.topic.publish(News("here"))
         assert texts(replies(server, peer, 1, desk)) == ["here"]
+
+
+@pytest.mark.filterwarnings("ignore:unclosed:ResourceWarning")
+def test_a_server_that_was_forgotten_has_no_subscribers(directory, desk):
+    server = Server(f"{directory}/forgotten.sock", COMMANDS)
+    with subscribe(server, desk):
+        del server
+        gc.collect()
+        assert desk.topic.subscribers == 0
+        desk.topic.publish(5)  # encoded for nobody, so nobody complains
 
 
 def test_nothing_is_left_of_a_subscriber(server, desk):
