@@ -366,6 +366,28 @@ def test_many_publishers_and_each_piece_once(server, desk):
             thread.join()
 
 
+def test_one_turn_sends_no_more_than_64_kib_and_a_piece(server, desk):
+    with subscribe(server, desk) as peer:
+        for number in range(20):
+            desk.topic.publish(News("x" * 20_000, number))
+        assert server.poll(desk, max_commands=1, max_seconds=60) == 1
+        got = peer.received()
+        assert [message[2]["number"] for message in got] == [0, 1, 2, 3]
+        assert len(replies(server, peer, 16, desk)) == 16
+
+
+def test_what_a_topic_keeps_is_bounded(server, desk):
+    """The newest pieces, and few of the runs that were made of them."""
+    with subscribe(server, desk) as peer, subscribe(server, desk, call_id=2) as other:
+        for number in range(200):
+            desk.topic.publish(News("a", number))
+            for one in (peer, other):
+                [message] = replies(server, one, 1, desk)
+                assert message[2]["number"] == number
+        assert len(desk.topic._shelf._pieces) == 64  # its depth
+        assert len(desk.topic._shelf._runs) == 8
+
+
 def test_50_subscribers_of_which_5_do_not_read(server, desk):
     """45 get all of it; the 5 are told what they lost; what is kept is bounded meanwhile."""
     pieces, batch = 2000, 50
