@@ -39,6 +39,7 @@ from ipcpoll.protocol import (
     Piece,
     ServerProtocol,
     call_payload_plain,
+    piece_frame,
 )
 from ipcpoll.states import CallState, IllegalTransition, Link
 
@@ -152,6 +153,9 @@ RESPONSES = [
     (message(1, 0, None), Answer(1, None)),
     (message(1, 0, {"a": [1]}), Answer(1, {"a": [1]})),
     (message(1, 2, "one"), Piece(1, "one")),
+    (message(1, 2, "one", {"lost": 3}), Piece(1, "one", 3)),
+    (message(1, 2, "one", {}), Piece(1, "one")),
+    (message(1, 2, "one", {"more": "than is known"}), Piece(1, "one")),
     (
         message(1, 1, {"code": "internal", "message": "why"}),
         Failure(1, (InternalError, "internal", "why", None)),
@@ -330,6 +334,15 @@ NO_RESPONSES = [
     (b"\xf6", "an answer is [id, kind, item]"),
     (b"\x82\x01\x00", "an answer is [id, kind, item]"),
     (b"\x84\x01\x00\x00\x00", "an answer is [id, kind, item]"),
+    (b"\x84\x01\x02\x00\x00", "the notes of a piece are a map, `lost` a number - at `$[3]`"),
+    (
+        b"\x84\x01\x02\x00\xa1\x64lost\x20",
+        "the notes of a piece are a map, `lost` a number - at `$[3]`",
+    ),
+    (
+        b"\x84\x01\x02\x00\xa1\x64lost\xf5",
+        "the notes of a piece are a map, `lost` a number - at `$[3]`",
+    ),
     (b"\x83\x01\x03\x00", "an answer's kind is 0, 1 or 2, not 3 - at `$[1]`"),
     (b"\x83\x01\x20\x00", "an answer's kind is 0, 1 or 2, not -1 - at `$[1]`"),
     (b"\x83\x01\xf4\x00", "an answer's kind is 0, 1 or 2, not bool - at `$[1]`"),
@@ -813,6 +826,8 @@ def test_answer_over_the_limit_leaves_the_call_in_flight():
     for send_ in (protocol.answer, protocol.piece):
         with pytest.raises(FrameTooLarge, match=r"^the frame has 205 bytes, the limit is 200$"):
             send_(1, item)
+    with pytest.raises(FrameTooLarge, match=r"^a piece has 202 bytes, the limit is 200$"):
+        protocol.pieces(1, piece_frame(1, item), len(item))
     assert protocol.calls == {1: CallState.IN_FLIGHT}
     assert protocol.answer(1, item[:195])
 
