@@ -3,8 +3,8 @@
 And tk_monitor.png, for which two games run one after the other.
 
 It needs Xvfb, ImageMagick and the toolkits: on Debian `apt install xvfb imagemagick python3-tk
-python3-gi-cairo gir1.2-gtk-4.0`; and `pip install PySide6-Essentials pygame-ce matplotlib`. Run it
-with a Python that sees them and ipcpoll.
+python3-gi-cairo gir1.2-gtk-4.0`; and `pip install PySide6-Essentials pygame-ce matplotlib pyglet
+arcade kivy`. Run it with a Python that sees them and ipcpoll.
 """
 
 import argparse
@@ -34,7 +34,7 @@ def main() -> None:
     parser.add_argument("pictures", nargs="*", help="only these; default: all")
     arguments = parser.parse_args()
     read, write = os.pipe()
-    options = ["-displayfd", str(write), "-screen", "0", "800x600x24", "-nolisten", "tcp"]
+    options = ["-displayfd", str(write), "-screen", "0", "1024x768x24", "-nolisten", "tcp"]
     with subprocess.Popen(
         ["Xvfb", *options, "-noreset"], pass_fds=[write], stderr=subprocess.DEVNULL
     ) as xvfb:
@@ -42,6 +42,8 @@ def main() -> None:
         try:
             with open(read) as answer:
                 os.environ["DISPLAY"] = ":" + answer.readline().strip()
+            # Some windows are black, and all that has the colour of the corner is cut off.
+            subprocess.run(["display", "-window", "root", "xc:#808080"], check=False)  # exits 1
             for picture, commands in gallery():
                 if picture in (arguments.pictures or [picture]):
                     take(arguments.folder / picture, commands)
@@ -61,7 +63,8 @@ def gallery() -> Iterator[tuple[str, list[str]]]:
 def take(picture: Path, commands: list[str]) -> None:
     """Run the commands, and take a picture of the only window."""
     with tempfile.TemporaryDirectory(prefix="gallery-") as directory, ExitStack() as stack:
-        os.environ["XDG_RUNTIME_DIR"] = directory
+        os.environ["XDG_RUNTIME_DIR"] = os.environ["KIVY_HOME"] = directory
+        os.environ["KIVY_NO_CONSOLELOG"] = "1"  # it tells much
         for command in commands:
             words = [sys.executable, *shlex.split(command.removesuffix("&"))]
             if not command.endswith("&"):

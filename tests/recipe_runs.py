@@ -257,6 +257,8 @@ class _Without(ast.NodeTransformer):
             names = [one for one in ast.walk(node) if isinstance(one, ast.Name)]
             self.gone.update(one.id for one in names if isinstance(one.ctx, ast.Store))
             return None
+        if isinstance(node, ast.If) and self._mentions(node.test):
+            return None
         self.generic_visit(node)
         if isinstance(node, ast.stmt) and getattr(node, "body", None) == []:
             self.gone.add(getattr(node, "name", ""))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Iterator
-from types import ModuleType
+from types import ModuleType, SimpleNamespace
 
 import pytest
 from harness import ROOT, wait_until
@@ -77,6 +77,16 @@ def test_end_of_the_host_ends_the_server(
         code, said = running.end()
         assert (code, COMPLAINTS.search(said)) == (0, None), said
     assert not os.path.exists(ipcpoll.runtime_path("calc"))
+
+
+def test_last_sum_is_shown_where_there_is_a_label(commands: ModuleType) -> None:
+    stops: list[str] = []
+    label = SimpleNamespace(text="")
+    program = commands.Program(lambda: stops.append("stopped"), label)
+    assert commands.Add(2, 3).process(program) == 5
+    assert label.text == "2 + 3 = 5"
+    commands.Stop().process(program)
+    assert stops == ["stopped"]
 
 
 def test_each_recipe_is_known() -> None:

@@ -2,7 +2,7 @@
 
 import asyncio
 
-from calc import Add, Stop
+from calc import Add, Program, Stop
 from kivy.app import App
 from kivy.uix.label import Label
 
@@ -10,15 +10,11 @@ import ipcpoll
 from ipcpoll.adapters import asyncio_loop
 
 
-class Calculator(App):
-    def build(self) -> Label:
-        return Label(text="served by Kivy")
-
-
 async def main() -> None:
-    app = Calculator()
+    app = App(title="served by Kivy")
+    app.root = Label(text=app.title, font_size=60)
     with ipcpoll.Server("calc", Add | Stop) as server:
-        asyncio_loop.attach(server, app.stop)
+        asyncio_loop.attach(server, Program(app.stop, app.root))
         await app.async_run()
 
 

@@ -1,25 +1,24 @@
 """pyglet on X11, with a set of devices that it watches and does not document."""
 
-from typing import Any
-
-import pyglet
-from calc import Add, Stop
-from pyglet.app.xlib import XlibSelectDevice
+import pyglet.app.xlib
+from calc import Add, Program, Stop
 
 import ipcpoll
 
 
-class Device(XlibSelectDevice):
+class Device(pyglet.app.xlib.XlibSelectDevice):
     def fileno(self) -> int:
         return server.fileno()
 
     def select(self) -> None:
-        server.poll(pyglet.app.exit)
+        if server.poll(Program(pyglet.app.exit, label)):
+            window.draw(0)
 
 
-loop: Any = pyglet.app.platform_event_loop
 window = pyglet.window.Window(200, 100, "served by pyglet")
+label = pyglet.text.Label("served by pyglet", 30, 45)
+window.push_handlers(on_draw=window.clear, on_refresh=lambda _: label.draw())
+window.push_handlers(on_expose=lambda: window.draw(0))
 with ipcpoll.Server("calc", Add | Stop) as server:
-    loop.select_devices.add(device := Device())
+    vars(pyglet.app.platform_event_loop)["select_devices"].add(Device())
     pyglet.app.run(interval=None)  # draws when there is news; a game draws 60 times a second
-    loop.select_devices.remove(device)
