@@ -128,10 +128,11 @@ class Search:
             gravity = 200 + 1800 * done // self.tries
             heights[gravity] = 0
             for ball in map(copy.copy, balls):
-                for _ in range(600):
-                    ball.step(gravity)
+                for _ in range(5):
+                    for _ in range(120):  # frames, in a tenth of a millisecond or so
+                        ball.step(gravity)
+                    yield ipcpoll.Turn()  # the others have theirs
                 heights[gravity] += ball.height
-                yield ipcpoll.Turn()  # after half a millisecond or so the others have their turn
         yield Progress(self.tries, self.tries)
         return max(heights, key=heights.__getitem__)
 
