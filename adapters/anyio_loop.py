@@ -77,9 +77,5 @@ def attach(
     another task serves it.
     """
     attachment = AnyioAttachment(pollable, ctx, max_seconds, raises=False)
-    try:
-        group.start_soon(attachment.run, name=serve)
-    except BaseException:
-        attachment.detach()
-        raise
+    attachment.start(group.start_soon, serve)
     return attachment

@@ -79,11 +79,7 @@ def attach(
     serves it.
     """
     attachment = TrioAttachment(pollable, ctx, max_seconds, raises=False)
-    try:
-        nursery.start_soon(attachment.run, name=serve)
-    except BaseException:
-        attachment.detach()
-        raise
+    attachment.start(nursery.start_soon, serve)
     return attachment
 
 

@@ -100,9 +100,9 @@ class Connection:
         )
 
     @property
-    def has_room(self) -> bool:
-        """Whether it takes what its late calls make."""
-        return self.unsent < self._max_unsent
+    def takes_pieces(self) -> bool:
+        """Whether its late calls may go on: none of its commands runs, and there is room."""
+        return not self.busy and self.unsent < self._max_unsent
 
     @property
     def can_run(self) -> bool:

@@ -76,7 +76,7 @@ class LateCall:
     def may_go_on(self) -> bool:
         """Whether its client takes what it makes."""
         connection = self.connection
-        return connection is None or (not connection.busy and connection.has_room)
+        return connection is None or connection.takes_pieces
 
 
 class LateCalls:
@@ -123,7 +123,6 @@ class LateCalls:
             raise
         except BaseException as error:
             self._give_up(late, connection.busy)
-            self._forget(late)
             if isinstance(error, NoCoroutines):
                 return calls.fail(call, InternalError(_NO_LOOP % call.name), protocol, self._log)
             return calls.raised(call, error, protocol, self._log)
@@ -131,7 +130,6 @@ class LateCalls:
             reset_caller(before)
         if self._closed:  # there are no turns any more
             self._give_up(late, connection.busy)
-            self._forget(late)
             return None
         if ready or late.end is not None:
             self._row[late] = None
@@ -194,7 +192,7 @@ class LateCalls:
 
     def unpark(self, connection: Connection) -> None:
         """Let those go on that waited for room, if there is some now."""
-        if connection.closed or (not connection.busy and connection.has_room):
+        if connection.takes_pieces:
             for late in self.parked[connection]:
                 if late.busy:
                     self._row[late] = None
@@ -254,7 +252,6 @@ class LateCalls:
             raise
         except BaseException as error:
             self._give_up(late, depth)
-            self._forget(late)
             return _listed(calls.unfit(call, error, protocol, self._log, "piece"))
 
     def _ended_by(self, late: LateCall, why: CommandError, depth: int) -> list[bytes]:
@@ -264,7 +261,6 @@ class LateCalls:
         if connection is not None and not connection.closed:
             frame = calls.fail(late.call, why, connection.protocol, self._log)
         self._give_up(late, depth)
-        self._forget(late)
         return _listed(frame)
 
     # -----------------------------------------------------------------------------------------
@@ -356,14 +352,15 @@ class LateCalls:
         late.busy = 0  # last: what an interruption leaves here is still listed, and ended again
 
     def _give_up(self, late: LateCall, depth: int) -> None:
-        """Cancel the future, close the generator. What the program's code raises is logged."""
-        work = late.work
-        if work is None:
-            return
+        """Cancel the future, close the generator, and forget it.
+
+        What the program's code raises is logged.
+        """
         name = late.call.name
         late.on_the_stack = depth  # a `finally` of a generator may poll, or close the server
         try:
-            work.give_up()
+            if late.work is not None:
+                late.work.give_up()
         except (KeyboardInterrupt, SystemExit):
             raise
         except BaseException as error:
@@ -372,6 +369,7 @@ class LateCalls:
         finally:
             late.on_the_stack = 0
         late.work = None
+        self._forget(late)
 
 
 def _listed(frame: bytes | None) -> list[bytes]:

@@ -79,6 +79,14 @@ class TaskAttachment(Attachment):
         self._resumed = self._event()
         super().__init__(pollable, ctx, max_seconds)
 
+    def start(self, start_soon: Callable[..., object], name: object) -> None:
+        """Let `run` go on in a task of that name. Raises what `start_soon` raises, detached."""
+        try:
+            start_soon(self.run, name=name)
+        except BaseException:
+            self.detach()
+            raise
+
     async def run(self) -> None:
         """Serve until it is detached, which the end of the task does too.
 
