@@ -10,9 +10,10 @@ from typing import Any
 import conformance_table
 import hypothesis
 import pytest
-from harness import COMMANDS, Peer, settle
+from fake_server import FakeServer, be_silent
+from harness import COMMANDS, PATIENCE, Peer, settle
 
-from ipcpoll import Limits, Server
+from ipcpoll import Client, Limits, Server
 
 # The same examples each time: what passed today passes tomorrow. HYPOTHESIS_PROFILE=explore looks
 # for new ones, and more of them.
@@ -26,6 +27,28 @@ def directory() -> Iterator[str]:
     """A private directory with a short name: a socket's path has 107 bytes."""
     with tempfile.TemporaryDirectory(prefix="ipcpoll-") as path:
         yield path
+
+
+@pytest.fixture
+def path(directory: str) -> str:
+    """Where a socket may be."""
+    return f"{directory}/s"
+
+
+@pytest.fixture
+def fake(path: str) -> Iterator[FakeServer]:
+    """A server made by hand."""
+    with FakeServer(path) as fake:
+        yield fake
+
+
+@pytest.fixture
+def client(path: str) -> Iterator[Client]:
+    """A client of what is at `path`, which has fallen silent at the end if it is in a loop."""
+    with Client(path, timeout=PATIENCE) as client:
+        yield client
+        if client.fileno() >= 0:
+            be_silent(client)
 
 
 @pytest.fixture

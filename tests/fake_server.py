@@ -1,13 +1,20 @@
-"""A server made by hand: it says what the test says, when the test says it, on real sockets."""
+"""A server made by hand: it says what the test says, when the test says it, on real sockets.
+
+And what the tests of clients inside a loop share: a command for it, and how a client is polled.
+"""
 
 from __future__ import annotations
 
 import socket
+import time
+from collections.abc import Callable, Generator
+from dataclasses import dataclass
 from typing import Any
 
 import cbor2
 from harness import PATIENCE, encode, readable
 
+from ipcpoll import Client
 from ipcpoll.framing import FrameBuffer
 
 
@@ -103,3 +110,34 @@ class Connection:
     def close(self) -> None:
         """Close the connection."""
         self.socket.close()
+
+
+@dataclass
+class Count:
+    """Numbers, and then a text."""
+
+    to: int = 3
+
+    def process(self, ctx: Any) -> Generator[int, None, str]:
+        yield self.to
+        return "done"
+
+
+def be_silent(client: Client) -> None:
+    """Check that the descriptor tells the truth: there is nothing to do."""
+    polls = 0
+    while readable(client):
+        client.poll()
+        polls += 1
+        assert polls < 100, "the descriptor never fell silent"
+    assert not client.pending
+    assert client.poll() == 0
+
+
+def poll_until(client: Client, condition: Callable[[], Any]) -> None:
+    """Poll when the descriptor says so, until a condition holds."""
+    deadline = time.monotonic() + PATIENCE
+    while not condition():
+        assert time.monotonic() < deadline, "it did not come"
+        if readable(client, 0.02):
+            client.poll()

@@ -7,12 +7,10 @@ import gc
 import os
 import time
 import weakref
-from collections.abc import Generator
-from dataclasses import dataclass
 from typing import Any
 
 import pytest
-from fake_server import FakeServer
+from fake_server import Count, FakeServer
 from harness import PATIENCE, Echo, Take, full_backlog
 from loops import need
 
@@ -25,17 +23,6 @@ from ipcpoll import (
     PeerGone,
     UsageError,
 )
-
-
-@dataclass
-class Count:
-    """Numbers, and then a text."""
-
-    to: int = 3
-
-    def process(self, ctx: Any) -> Generator[int, None, str]:
-        yield self.to
-        return "done"
 
 
 class InAsyncio:
@@ -148,17 +135,6 @@ class InTrio(InAsyncio):
 @pytest.fixture(params=[InAsyncio, InTrio], ids=["asyncio", "trio"])
 def loop(request):
     return request.param()
-
-
-@pytest.fixture
-def path(directory):
-    return f"{directory}/s"
-
-
-@pytest.fixture
-def fake(path):
-    with FakeServer(path) as fake:
-        yield fake
 
 
 def test_calls_at_once(loop, fake):

@@ -78,11 +78,6 @@ COMMANDS = [Count, Watch, Later, Now]
 
 
 @pytest.fixture
-def path(directory):
-    return f"{directory}/s"
-
-
-@pytest.fixture
 def program():
     return Program()
 

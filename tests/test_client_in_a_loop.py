@@ -16,7 +16,7 @@ import weakref
 from contextlib import contextmanager
 
 import pytest
-from fake_server import FakeServer
+from fake_server import FakeServer, be_silent, poll_until
 from harness import (
     COMMANDS,
     PATIENCE,
@@ -52,45 +52,6 @@ from ipcpoll import (
 )
 from ipcpoll.adapters import asyncio_loop, frame_loop, select_loop
 from ipcpoll.poller import SelectorPoller
-
-
-@pytest.fixture
-def path(directory):
-    return f"{directory}/s"
-
-
-@pytest.fixture
-def fake(path):
-    with FakeServer(path) as fake:
-        yield fake
-
-
-@pytest.fixture
-def client(path):
-    with Client(path, timeout=PATIENCE) as client:
-        yield client
-        if client.fileno() >= 0:
-            be_silent(client)
-
-
-def be_silent(client):
-    """Check that the descriptor tells the truth: there is nothing to do."""
-    polls = 0
-    while readable(client):
-        client.poll()
-        polls += 1
-        assert polls < 100, "the descriptor never fell silent"
-    assert not client.pending
-    assert client.poll() == 0
-
-
-def poll_until(client, condition):
-    """Poll when the descriptor says so, until a condition holds."""
-    deadline = time.monotonic() + PATIENCE
-    while not condition():
-        assert time.monotonic() < deadline, "it did not come"
-        if readable(client, 0.02):
-            client.poll()
 
 
 def both_until(server, client, condition, host=None):

@@ -7,14 +7,10 @@ import os
 import threading
 import time
 import weakref
-from collections.abc import Generator
-from dataclasses import dataclass
-from typing import Any
 
 import pytest
-from fake_server import FakeServer
+from fake_server import Count, FakeServer, be_silent, poll_until
 from harness import PATIENCE, Echo, full_backlog, readable, wait_until
-from test_client_in_a_loop import be_silent, poll_until
 
 from ipcpoll import (
     Busy,
@@ -28,36 +24,6 @@ from ipcpoll import (
     Stream,
     UsageError,
 )
-
-
-@dataclass
-class Count:
-    """Numbers, and then a text."""
-
-    to: int = 3
-
-    def process(self, ctx: Any) -> Generator[int, None, str]:
-        yield self.to
-        return "done"
-
-
-@pytest.fixture
-def path(directory):
-    return f"{directory}/s"
-
-
-@pytest.fixture
-def fake(path):
-    with FakeServer(path) as fake:
-        yield fake
-
-
-@pytest.fixture
-def client(path):
-    with Client(path, timeout=PATIENCE) as client:
-        yield client
-        if client.fileno() >= 0:
-            be_silent(client)
 
 
 def pieces(*numbers):

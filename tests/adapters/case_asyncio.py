@@ -8,14 +8,15 @@ import logging
 import weakref
 
 import pytest
+from attaching import AttachingCases
 from clients import ClientCases
 
 from ipcpoll import Client, UsageError
 from ipcpoll.adapters import asyncio_loop
-from ipcpoll.testing import PATIENCE, Do, Echo, FakePollable, polled
+from ipcpoll.testing import PATIENCE, Do, FakePollable, polled
 
 
-class AsyncioConformance(ClientCases):
+class AsyncioConformance(ClientCases, AttachingCases):
     """The suite, and the cases of asyncio, for any loop that behaves like it."""
 
     def new_loop(self):
@@ -196,28 +197,6 @@ class AsyncioConformance(ClientCases):
         self.run(seconds=0.02)
         gc.collect()
         assert [reference() for reference in references] == [None, None]
-
-    def test_detached_and_attached_in_a_command(self):
-        """The same descriptor, in the midst of its own callback."""
-        server, ctx = self.make_server()
-        attachment = self.attach(server, ctx)
-
-        def again():
-            nonlocal attachment
-            attachment.detach()
-            attachment = self.attach(server, ctx)
-
-        ctx.do = again
-
-        def ask():
-            with Client(server.address, timeout=PATIENCE) as client:
-                for value in range(5):
-                    client.call(Do())
-                    assert client.call(Echo(value)) == value
-
-        self.run(ask)
-        assert attachment.attached
-        assert server.attachments == {attachment}
 
 
 class TestAsyncio(AsyncioConformance):

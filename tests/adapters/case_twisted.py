@@ -15,6 +15,7 @@ import warnings
 from importlib import import_module
 
 import pytest
+from attaching import AttachingCases
 from clients import ClientCases
 from twisted.internet.interfaces import IReadDescriptor
 from twisted.logger import globalLogPublisher
@@ -34,7 +35,6 @@ from ipcpoll.adapters import twisted_loop  # noqa: E402
 from ipcpoll.testing import (  # noqa: E402
     PATIENCE,
     Do,
-    Echo,
     FakePollable,
     polled,
 )
@@ -48,7 +48,7 @@ def reactor_ends():
         LOOP.close()
 
 
-class TestTwisted(ClientCases):
+class TestTwisted(ClientCases, AttachingCases):
     # asyncio can't be run inside its own callbacks; and GLib, run inside a callback, watches all
     # descriptors but that callback's own.
     can_nest = REACTOR in ("epoll", "poll", "select")
@@ -223,29 +223,6 @@ class TestTwisted(ClientCases):
         else:
             assert self.attach(fake, None).fileno() == fake.fileno()
         fake.close()
-
-    def test_detached_and_attached_in_a_command(self):
-        """The same descriptor, in the midst of its own callback."""
-        server, ctx = self.make_server()
-        attachment = self.attach(server, ctx)
-
-        def again():
-            nonlocal attachment
-            attachment.detach()
-            attachment = self.attach(server, ctx)
-
-        ctx.do = again
-
-        def ask():
-            with Client(server.address, timeout=PATIENCE) as client:
-                for value in range(5):
-                    client.call(Do())
-                    assert client.call(Echo(value)) == value
-
-        self.run(ask)
-        assert attachment.attached
-        assert server.attachments == {attachment}
-        assert self.failures == []
 
 
 # ---------------------------------------------------------------------------------------------

@@ -18,16 +18,17 @@ from functools import partial
 
 import greenlet
 import pytest
+from attaching import AttachingCases
 from harness import Peer, call
 
 from ipcpoll import Attachment, Client, TaskAttachment, UsageError, testing
-from ipcpoll.testing import PATIENCE, AdapterConformance, Context, Do, Echo, FakePollable
+from ipcpoll.testing import PATIENCE, AdapterConformance, Context, Do, FakePollable
 
 ENOUGH = 1000
 """Polls without a pause, after which a case has failed that would never end."""
 
 
-class Inside(AdapterConformance):
+class Inside(AttachingCases):
     """The suite, for a library whose loop is entered once.
 
     The suite runs a loop, stops it, does something and runs it again. Such a library has no
@@ -101,28 +102,6 @@ class Inside(AdapterConformance):
         server.close()
         with pytest.raises(UsageError, match="closed"):
             self.attach(server, ctx)
-
-    def test_detached_and_attached_in_a_command(self):
-        """The same descriptor, in the midst of its own task's step."""
-        server, ctx = self.make_server()
-        attachment = self.attach(server, ctx)
-
-        def again():
-            nonlocal attachment
-            attachment.detach()
-            attachment = self.attach(server, ctx)
-
-        ctx.do = again
-
-        def ask():
-            with Client(server.address, timeout=PATIENCE) as client:
-                for value in range(5):
-                    client.call(Do())
-                    assert client.call(Echo(value)) == value
-
-        self.run(ask)
-        assert attachment.attached
-        assert server.attachments == {attachment}
 
     def test_library_keeps_no_reference(self):
         """After a detach it holds neither the attachment nor the pollable."""
