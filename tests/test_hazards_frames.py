@@ -196,12 +196,14 @@ def attack(
         before = resident()
         rounds = 0
         while rounds < ROUNDS or (best >= most_cpu and rounds < MOST_ROUNDS):
+            # A round that is too slow is judged by what the machine does right before it.
+            slow = 1.0 if rounds < ROUNDS else slowness()
             rounds += 1
             re.purge()  # what was compiled once must not look cheap
             with Peer(server) as bad:
                 good.call(rounds, "Echo", value=rounds)
                 seconds, got = deliver(server, bad, data, host)
-                best = min(best, seconds)
+                best = min(best, seconds / slow)
                 assert good.received() == [[rounds, 0, rounds]], "it is served meanwhile"
                 assert got == seen or rounds == 1, "the same bytes, the same answer"
                 seen = got
@@ -213,24 +215,23 @@ def attack(
         assert resident() - before < MOST_KEPT
         assert server.stats()["clients"] == 1
     settle(server, host)
-    assert best < most_cpu * slowness(best, most_cpu), f"{best * 1000:.0f} ms"
+    assert best < most_cpu, f"{best * 1000:.0f} ms"
     return best, seen
 
 
-def slowness(best: float, most_cpu: float) -> float:
+_TEN_THOUSAND_ARRAYS = b"\x99\x27\x10" + 10_000 * b"\x80"
+
+
+def slowness() -> float:
     """Return by how much this machine is slower now than one for which the bounds were set.
 
-    Asked only when a bound is not kept: by what cbor2 alone takes for 250,000 arrays, 35 ms there.
+    By what cbor2 alone takes for 25 times 10,000 arrays: 19 ms there with CPython 3.11, 37 with
+    3.12. Not for 250,000 at once, or their memory would be looked for in the server.
     """
-    if best < most_cpu:
-        return 1
-    data = array_of([b"\x80"] * 250_000)
-    took = []
-    for _ in range(5):
-        begin = time.thread_time()
-        cbor2.loads(data)
-        took.append(time.thread_time() - begin)
-    return max(1.0, min(took) / 0.035)
+    begin = time.thread_time()
+    for _ in range(25):
+        cbor2.loads(_TEN_THOUSAND_ARRAYS)
+    return max(1.0, (time.thread_time() - begin) / 0.025)
 
 
 # ---------------------------------------------------------------------------------------------
@@ -643,7 +644,7 @@ FULL = {
 }
 
 
-NESTED = ["arrays of an array", "arrays 60 deep"]
+NESTED = ["arrays of an array", "arrays 60 deep", "maps of an array"]
 
 
 @pytest.mark.parametrize("name", FULL)
