@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from typing import Any, Final, NamedTuple
 
-from .answers import Kind
 from .errors import (
     TOO_LARGE,
     Cancelled,
@@ -43,8 +42,11 @@ def run(
 ) -> bytes | Later | None:
     """Run the call's command with `ctx` and return its reply, or what it has promised."""
     try:
-        command_type = commands[call.name]
-        command = command_type.bind(call.fields)
+        command_type, command = call.command_type, call.command
+        if command is None:
+            if command_type is None:
+                command_type = commands[call.name]
+            command = command_type.bind(call.fields)
         value = command.process(ctx)
     except WireError as error:
         return fail(call, error_from_wire(error.code, error.message, None), protocol, log)
@@ -52,7 +54,7 @@ def run(
         raise
     except BaseException as error:
         return raised(call, error, protocol, log)
-    if command_type.kind is not Kind.PLAIN:
+    if not command_type.is_plain:
         return Later(command_type, value)
     return answer(call, command_type, value, protocol, log)
 

@@ -30,7 +30,7 @@ from .listener import Listener
 from .log import Log
 from .peer import credentials
 from .poller import Poller, has_hung_up, is_readable
-from .protocol import ServerProtocol
+from .protocol import ReadCall, ServerProtocol
 
 COUNTED: Final = ("accepted", "refused", "untrusted", "evicted", "turns", "faults", "dropped")
 
@@ -48,6 +48,7 @@ class Clients:
         most: int,
         log: Log,
         clock: Callable[[], float],
+        read: ReadCall,
     ) -> None:
         self._poller = poller
         self._acceptor = acceptor
@@ -56,6 +57,7 @@ class Clients:
         self._log = log
         self._clock = clock
         self._decoder = Decoder()
+        self._read = read
         self.connections: dict[int, Connection] = {}
         # Ordered sets, see above.
         self.row: OrderedDict[Connection | LateCall, None] = OrderedDict()
@@ -83,7 +85,7 @@ class Clients:
             if len(self.connections) >= self._most and not self._evict_silent():
                 self.turn_away(sock, f"{self._most} clients, which is its limit")
                 return
-            protocol = ServerProtocol(self._limits, self._decoder)
+            protocol = ServerProtocol(self._limits, self._decoder, self._read)
             connection = Connection(sock, peer, protocol, self._poller, self._limits)
         except OSError as error:  # ENOSPC, ENOMEM: epoll_ctl(2) takes no more
             self._log.warning("register", f"a new connection can't be watched: {error}")

@@ -18,6 +18,8 @@ gated by depth, because cbor2's encoder recurses on the C stack (100,000 levels 
 from __future__ import annotations
 
 import io
+import math
+import struct
 from collections.abc import Iterator, Mapping
 from typing import Any, Final, Never, TypeAlias
 
@@ -217,30 +219,76 @@ def _clean(error: BaseException) -> str:
     return f"{_NOT_STRICT}: {str(error)[:200]}"
 
 
-_SMALL_INTS: Final = tuple(
-    bytes([i]) if i < 24 else bytes([0x18, i]) for i in range(256)
-)  # RFC 8949, 3.1, major type 0
+# Small scalars are made and read here, item by item (RFC 8949, 3.1): cbor2 takes four times as long
+# to make one, and to read one it needs a stream.
+
+_SMALL_INTS: Final = tuple(bytes([i]) if i < 24 else bytes([0x18, i]) for i in range(256))
+_SIMPLE: Final = {0xF4: False, 0xF5: True, 0xF6: None}
 _NULL, _TRUE, _FALSE = b"\xf6", b"\xf5", b"\xf4"
 _INLINE_TEXT: Final = 23  # bytes of text whose length stands in the head itself
+_WIDTHS: Final = {0x19: 2, 0x1A: 4, 0x1B: 8, 0x38: 1, 0x39: 2, 0x3A: 4}  # bytes behind the head
+_DOUBLE: Final = struct.Struct(">d")
+_NO_ITEM: Final = (None, -1)
+
+
+def small_item(data: bytes, at: int) -> tuple[Any, int]:
+    """Return the small scalar that begins at `at`, and where it ends.
+
+    It ends at -1 where there is none: something else, or not whole. Then `Decoder` knows more.
+    """
+    try:
+        head = data[at]
+        if head < 0x18:
+            return head, at + 1
+        if head == 0x18:
+            return data[at + 1], at + 2
+        if 0x60 <= head <= 0x78:
+            begin = at + 1 if head < 0x78 else at + 2
+            end = begin + (head - 0x60 if head < 0x78 else data[at + 1])
+            return (data[begin:end].decode(), end) if end <= len(data) else _NO_ITEM
+        if head in _SIMPLE:
+            return _SIMPLE[head], at + 1
+        if head in _WIDTHS:
+            end = at + 1 + _WIDTHS[head]
+            number = int.from_bytes(data[at + 1 : end], "big")
+            return (number if head < 0x20 else -1 - number, end) if end <= len(data) else _NO_ITEM
+        if 0x20 <= head < 0x38:
+            return 0x1F - head, at + 1
+        if head == 0xFB:
+            return _DOUBLE.unpack_from(data, at + 1)[0], at + 9
+    except (IndexError, UnicodeDecodeError, struct.error):
+        pass
+    return _NO_ITEM
 
 
 def encode(value: Any) -> bytes:
     """Return `value`, which must be plain, as one CBOR item.
 
-    Raises TypeError or ValueError that names the place. Small scalars are made here: cbor2 costs
-    four times as much for them.
+    Raises TypeError or ValueError that names the place.
     """
     kind = type(value)
     if kind is int:
         if 0 <= value < 256:
             small: bytes = _SMALL_INTS[value]
             return small
-    elif kind is str and value.isascii() and len(value) <= _INLINE_TEXT:
-        return b"%c%b" % (0x60 + len(value), value.encode())
+        if 0 <= value <= 0xFFFFFFFF:
+            return (
+                b"\x19%b" % value.to_bytes(2, "big")
+                if value <= 0xFFFF
+                else (b"\x1a%b" % value.to_bytes(4, "big"))
+            )
+    elif kind is str:
+        size = len(value)
+        if size < 256 and value.isascii():
+            if size <= _INLINE_TEXT:
+                return b"%c%b" % (0x60 + size, value.encode())
+            return b"\x78%c%b" % (size, value.encode())
     elif value is None:
         return _NULL
     elif kind is bool:
         return _TRUE if value else _FALSE
+    elif kind is float and math.isfinite(value):
+        return b"\xfb%b" % _DOUBLE.pack(value)
     if not _is_plain(value):
         _refuse(value)
     try:

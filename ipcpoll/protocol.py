@@ -21,7 +21,8 @@ from __future__ import annotations
 
 import math
 from collections import Counter, deque
-from typing import Any, Final, NamedTuple
+from collections.abc import Callable
+from typing import Any, Final, NamedTuple, TypeAlias
 
 from . import codec
 from .errors import MALFORMED, CommandError, FrameTooLarge, WireError, error_from_wire
@@ -33,12 +34,18 @@ ANSWER, ERROR, PIECE = 0, 1, 2
 """The second item of what a server sends."""
 
 _ARRAY_HEADS: Final = tuple(codec.array_head(length) for length in range(5))
+_SHORT_CALL_HEAD: Final = b"\x83"  # an array of three: calls without options, answers, pieces
 _CANCEL_HEAD: Final = b"\x81"  # an array of one: the only message that has it
 _ANSWER_ITEM, _ERROR_ITEM, _PIECE_ITEM = b"\x00", b"\x01", b"\x02"
 _NULL: Final = b"\xf6"
 _SHORT_CALL, _LONG_CALL = 3, 4
 _LOST: Final = "lost"
 _ABOUT_A_PIECE: Final = 32  # bytes around an item: an array's head, an id, the notes
+_OPEN: Final = Link.OPEN
+_TAKING: Final = frozenset(link for link, events in LINK.items() if LinkEvent.TAKE in events)
+_SENDING: Final = frozenset(link for link, events in LINK.items() if LinkEvent.SEND in events)
+_BEGUN: Final = CALL[CallState.NONE][CallEvent.CALL]
+_new: Final = tuple.__new__  # a named tuple's own is written in Python and costs four times as much
 _ID_BYTES: Final = {24: 1, 25: 2, 26: 4, 27: 8}  # behind the head of an unsigned integer
 
 
@@ -53,7 +60,12 @@ class Call(NamedTuple):
     cancelled: bool
     """Its cancel has been received already, behind it."""
     arrived: float = 0.0
-    """When its last byte was received, on the clock of whoever called `receive`."""
+    """When its last byte was received, on the clock of whoever called `receive`; only where it has
+    a `timeout`."""
+    command_type: Any = None
+    """What the name stands for, where whoever reads calls (`ReadCall`) knows."""
+    command: Any = None
+    """The command, where that could be made at once."""
 
 
 class Cancel(NamedTuple):
@@ -85,6 +97,14 @@ class Piece(NamedTuple):
     """How many pieces were lost before this one: its reader was too slow for a subscription."""
 
 
+ReadCall: TypeAlias = "Callable[[bytes, int], tuple[str, dict[str, Any], Any, Any] | None]"
+"""Reads the name and the fields in a payload, behind the id, without decoding it.
+
+Returns the name, the fields, the type of the command, and the command or None. Returns None for
+whatever it does not know to the last byte: that is decoded.
+"""
+
+
 class _Protocol:
     """What both ends share: the link's state and the payloads that wait for their turn."""
 
@@ -95,16 +115,11 @@ class _Protocol:
         self._buffer = FrameBuffer(max_payload)
         self.waiting: deque[bytes | WireError] = deque()
         """The payloads that can be taken now, up to the limit, and the fault behind them."""
+        self.bytes_waiting = 0
+        """How many bytes are kept that were received and not taken."""
         self._most_waiting = limits.max_frames_waiting
         self._more = False  # the looking ahead stopped at its limit, not for want of bytes
         self._received_at = 0.0
-
-    @property
-    def bytes_waiting(self) -> int:
-        """How many bytes are kept that were received and not taken."""
-        return len(self._buffer) + sum(
-            len(item) for item in self.waiting if isinstance(item, bytes)
-        )
 
     def receive(self, data: bytes, now: float = 0.0) -> None:
         """Take in what was received; ``b""`` is the end of file. Never raises.
@@ -113,9 +128,10 @@ class _Protocol:
         """
         self._received_at = now
         if data:
-            if self._buffer.broken or LinkEvent.TAKE not in LINK[self.link]:
+            if self._buffer.broken or self.link not in _TAKING:
                 return  # nothing behind the fault, or after the end, is ever taken
             self._buffer.feed(data)
+            self.bytes_waiting += len(data)
             if len(self.waiting) < self._most_waiting:
                 self._look_ahead()
         elif LinkEvent.END in LINK[self.link]:
@@ -129,30 +145,32 @@ class _Protocol:
         """Note that this end closed the connection."""
         self.link = step(LINK, self.link, LinkEvent.CLOSE)
         self.waiting.clear()
+        self.bytes_waiting = len(self._buffer)
 
     @property
     def can_send(self) -> bool:
         """Whether anything can be sent to the peer."""
-        return LinkEvent.SEND in LINK[self.link]
+        return self.link in _SENDING
 
     def forget(self, call_id: int) -> None:
         """Note that a call will neither be sent nor answered after all."""
         self.calls.pop(call_id, None)
 
     def _look_ahead(self) -> None:
-        self._more = False
-        try:
-            while (payload := self._buffer.next()) is not None:
-                self.waiting.append(payload)
+        waiting = self.waiting
+        before = len(self._buffer)
+        payloads = self._buffer.take(self._most_waiting - len(waiting))
+        waiting.extend(payloads)
+        self.bytes_waiting += len(self._buffer) - before + sum(map(len, payloads))
+        self._more = len(waiting) >= self._most_waiting
+        if not self._more and (fault := self._buffer.fault) is not None:
+            waiting.append(fault)
+        for payload in payloads:
+            if payload[:1] != _SHORT_CALL_HEAD:
                 self._saw(payload)
-                if len(self.waiting) >= self._most_waiting:
-                    self._more = True
-                    return
-        except WireError as error:
-            self.waiting.append(error)
 
     def _saw(self, payload: bytes) -> None:
-        """Look at a payload that has just arrived, before its turn."""
+        """Look at a payload that has just arrived, before its turn, unless it is a short array."""
 
     def _take(self) -> bytes | None:
         """Take the next payload; raise the fault behind the last."""
@@ -162,7 +180,9 @@ class _Protocol:
         if isinstance(payload, WireError):
             self.link = step(LINK, self.link, LinkEvent.LOSE)
             raise payload
-        self.link = step(LINK, self.link, LinkEvent.TAKE)
+        if self.link is not _OPEN:  # taking leaves it open
+            self.link = step(LINK, self.link, LinkEvent.TAKE)
+        self.bytes_waiting -= len(payload)
         if self._more:
             self._look_ahead()
         return payload
@@ -170,8 +190,14 @@ class _Protocol:
     def _send(self, payload: bytes, limit: int) -> bytes:
         if len(payload) > limit:
             raise FrameTooLarge(f"the frame has {len(payload)} bytes, the limit is {limit}")
-        self.link = step(LINK, self.link, LinkEvent.SEND)
+        if self.link is not _OPEN:  # sending leaves it open
+            self.link = step(LINK, self.link, LinkEvent.SEND)
         return frame(payload)
+
+    def _end_call(self, call_id: int) -> None:
+        """Note that a call was answered. Raises IllegalTransition."""
+        if self.calls.pop(call_id, None) is None:  # else the answer ends it, whatever its state
+            step(CALL, CallState.NONE, CallEvent.ANSWER)
 
     def _move(self, call_id: int, event: CallEvent) -> CallState:
         """Move a call along its table. Raises IllegalTransition."""
@@ -186,12 +212,16 @@ class _Protocol:
 class ServerProtocol(_Protocol):
     """The server's end of one connection."""
 
-    def __init__(self, limits: Limits, decoder: codec.Decoder) -> None:
+    def __init__(
+        self, limits: Limits, decoder: codec.Decoder, read: ReadCall = lambda *_: None
+    ) -> None:
         super().__init__(limits, decoder, limits.max_frame)
+        self._read = read
         self._max_answer = limits.max_answer
         self._cancels: Counter[int] = Counter()  # how many cancels of an id wait
-        # When each waiting payload came. Frames that were not taken apart yet came with the last
-        # bytes: reading goes on only when no whole frame is left behind the waiting ones.
+        # When each waiting payload came that is no short array. Frames that were not taken apart yet
+        # came with the last bytes: reading goes on only when no whole frame is left behind the
+        # waiting ones.
         self._arrivals: deque[float] = deque()
 
     def next_request(self) -> Call | Cancel | None:
@@ -203,7 +233,13 @@ class ServerProtocol(_Protocol):
         payload = self._take()
         if payload is None:
             return None
-        arrived = self._arrivals.popleft()
+        if payload[:1] == _SHORT_CALL_HEAD:
+            arrived = 0.0
+            call = self._read_call(payload)
+            if call is not None:
+                return call
+        else:
+            arrived = self._arrivals.popleft()
         # By the same look that counted it, or a cancel that can't be read would count for ever.
         if self._cancels and (cancelled := _cancelled_id(payload)) is not None:
             self._cancels[cancelled] -= 1
@@ -214,6 +250,23 @@ class ServerProtocol(_Protocol):
         except WireError as error:
             self._blame(error, payload)
             raise
+
+    def _read_call(self, payload: bytes) -> Call | None:
+        """Return the call in a payload that `read` knows; None: it is to be decoded."""
+        call_id, at = _peek_id(payload)
+        if call_id is None or call_id in self.calls:
+            if payload[1:2] != _NULL:
+                return None
+            at = 2
+        known = self._read(payload, at)
+        if known is None:
+            return None
+        name, fields, command_type, command = known
+        cancelled = False
+        if call_id is not None:
+            self.calls[call_id] = _BEGUN
+            cancelled = call_id in self._cancels
+        return _new(Call, (call_id, name, fields, None, cancelled, 0.0, command_type, command))
 
     def _blame(self, error: WireError, payload: bytes) -> None:
         """Find the call that a bad frame meant: only it fails, the others go on."""
@@ -265,8 +318,9 @@ class ServerProtocol(_Protocol):
 
         Raises FrameTooLarge, after which the call can still be ended with an error.
         """
-        sent = self._send(_message(codec.encode(call_id), _ANSWER_ITEM, item), self._max_answer)
-        self._move(call_id, CallEvent.ANSWER)
+        payload = b"\x83%b\x00%b" % (codec.encode(call_id), item)
+        sent = self._send(payload, self._max_answer)
+        self._end_call(call_id)
         return sent
 
     def piece(self, call_id: int, item: bytes) -> bytes:
@@ -340,7 +394,23 @@ class ClientProtocol(_Protocol):
         Raises WireError. A server that sends what can't be read is not to be talked to again.
         """
         payload = self._take()
-        return None if payload is None else self._parse(self._decoder.decode(payload))
+        if payload is None:
+            return None
+        answer = self._read_answer(payload)
+        return self._parse(self._decoder.decode(payload)) if answer is None else answer
+
+    def _read_answer(self, payload: bytes) -> Answer | None:
+        """Return the answer with a small scalar in a payload; None: it is to be decoded."""
+        if payload[:1] != _SHORT_CALL_HEAD:
+            return None
+        call_id, at = _peek_id(payload)
+        if call_id not in self.calls or payload[at : at + 1] != _ANSWER_ITEM:
+            return None
+        value, end = codec.small_item(payload, at + 1)
+        if end != len(payload):
+            return None
+        del self.calls[call_id]
+        return _new(Answer, (call_id, value))
 
     def _parse(self, message: Any) -> Answer | Failure | Piece:
         if type(message) is not list or len(message) not in (3, 4):
@@ -452,4 +522,5 @@ def _peek_id(payload: bytes) -> tuple[int | None, int]:
     width = _ID_BYTES.get(head)
     if width is None or len(payload) < 2 + width:
         return None, 0
-    return int.from_bytes(payload[2 : 2 + width], "big"), 2 + width
+    end = 2 + width
+    return int.from_bytes(payload[2:end], "big"), end

@@ -24,7 +24,7 @@ import types
 import typing
 from collections.abc import Iterable, Iterator
 from pathlib import PurePath
-from typing import Any, TypeAlias, Union
+from typing import Any, Final, TypeAlias, Union
 
 import msgspec
 
@@ -91,7 +91,19 @@ def _plain_name(value: Any) -> str:
 class CommandType:
     """A command class, resolved. Made by `resolve`; never changes."""
 
-    __slots__ = ("_answer", "_keys", "_piece", "_prefix", "_record", "cls", "kind", "name")
+    __slots__ = (
+        "_answer",
+        "_is_bare",
+        "_keys",
+        "_piece",
+        "_record",
+        "_template",
+        "cls",
+        "is_plain",
+        "kind",
+        "name",
+        "prefix",
+    )
 
     def __init__(self, cls: type) -> None:
         self.cls = cls
@@ -102,6 +114,8 @@ class CommandType:
         process = inspect.unwrap(cls.process)  # type: ignore[attr-defined]
         promise = promise_of(process, return_annotation(cls), place)
         self.kind = promise.kind
+        self.is_plain = promise.kind is Kind.PLAIN
+        """Whether what `process` returns is the answer."""
         self._answer = _AnswerType(promise.answer, place, walker)
         self._piece = (
             None
@@ -110,7 +124,37 @@ class CommandType:
         )
         names = [field.name for field in dataclasses.fields(cls)]
         self._keys = [(name, codec.encode(name)) for name in names]
-        self._prefix = codec.encode(self.name) + codec.map_head(len(names))
+        self.prefix = codec.encode(self.name) + codec.map_head(len(names))
+        """What stands between a call's id and the first field's key."""
+        self._is_bare = _is_bare(cls)
+        hints = typing.get_type_hints(cls, include_extras=True)
+        self._template = [(name, key, len(key), hints[name]) for name, key in self._keys]
+
+    def read(self, data: bytes, at: int) -> tuple[dict[str, Any], Any] | None:
+        """Take the fields of a call apart that was made by `encode_call`, from the first key on.
+
+        Returns them, and the command, or None where more is needed to make it (see `bind`). Returns
+        None for anything but small scalars in the order of the fields, up to the end: that is to
+        be decoded. A quarter of the time of decoding and converting, which was half of a call's.
+        """
+        fields: dict[str, Any] = {}
+        fits = self._is_bare
+        for name, key, size, kind in self._template:
+            if not data.startswith(key, at):
+                return None
+            fields[name], at = codec.small_item(data, at + size)
+            if at < 0:
+                return None
+            if fields[name].__class__ is not kind:
+                fits = False
+        if at != len(data):
+            return None
+        if not fits:
+            return fields, None
+        command: Any = _new(self.cls)
+        for name, value in fields.items():
+            _set_attribute(command, name, value)
+        return fields, command
 
     def bind(self, fields: dict[str, Any]) -> Any:
         """Return the command that `fields` describe.
@@ -132,7 +176,7 @@ class CommandType:
 
         `call_id` is encoded already. Raises TypeError or ValueError that names class and field.
         """
-        parts = [b"\x83", call_id, self._prefix]
+        parts = [b"\x83", call_id, self.prefix]
         for name, key in self._keys:
             value = getattr(command, name)
             parts.append(key)
@@ -174,6 +218,21 @@ class CommandType:
         return self._piece.decode(plain)
 
 
+# As msgspec makes a dataclass: no `__init__`, each field set.
+_new: Final = object.__new__
+_set_attribute: Final = object.__setattr__
+
+
+def _is_bare(cls: Any) -> bool:
+    """Return whether a command of this class is its fields' values and nothing more is done."""
+    return (
+        cls.__new__ is object.__new__
+        and not inspect.isabstract(cls)
+        and not hasattr(cls, "__post_init__")
+        and (cls.__setattr__ is object.__setattr__ or cls.__dataclass_params__.frozen)
+    )
+
+
 @functools.lru_cache(maxsize=1024)
 def resolve(cls: type) -> CommandType:
     """Return `cls` resolved, from a cache. Raises TypeError that names class and field."""
@@ -192,15 +251,17 @@ def resolve(cls: type) -> CommandType:
 class CommandSet:
     """The commands that a server knows, by name."""
 
-    __slots__ = ("_by_name",)
+    __slots__ = ("_by_name", "_by_prefix")
 
     def __init__(self, commands: CommandClasses) -> None:
         self._by_name: dict[str, CommandType] = {}
+        self._by_prefix: dict[bytes, CommandType] = {}
         for cls in _classes(commands):
             command = resolve(cls)
             if command.name in self._by_name:
                 raise TypeError(f"two commands are named {command.name}")
             self._by_name[command.name] = command
+            self._by_prefix[command.prefix] = command
         if not self._by_name:
             raise TypeError("a server needs at least one command")
 
@@ -212,13 +273,27 @@ class CommandSet:
             message = unknown_name("the server", "command", name, self._by_name)
             raise WireError(UnknownCommand.CODE, message) from None
 
+    def read(self, data: bytes, at: int) -> tuple[str, dict[str, Any], CommandType, Any] | None:
+        """Read the name and the fields of a call without decoding it: a `protocol.ReadCall`."""
+        try:
+            head = data[at]
+            # Up to the head of the map of the fields, for names of up to 255 bytes.
+            end = at + 2 + (head - 0x60 if head < 0x78 else 1 + data[at + 1])
+        except IndexError:
+            return None
+        command_type = self._by_prefix.get(data[at:end])
+        if command_type is None:
+            return None
+        known = command_type.read(data, end)
+        return None if known is None else (command_type.name, known[0], command_type, known[1])
+
     def __iter__(self) -> Iterator[CommandType]:
         return iter(self._by_name.values())
 
     def answers_later(self, name: str) -> bool:
         """Return whether there is such a command, and its answer comes later or in pieces."""
         command = self._by_name.get(name)
-        return command is not None and command.kind is not Kind.PLAIN
+        return command is not None and not command.is_plain
 
 
 def _classes(commands: Any) -> list[type]:

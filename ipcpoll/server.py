@@ -136,7 +136,15 @@ class Server(Generic[C]):
                 self._listener, self._poller, self._deadlines, limits, log, self._clock
             )
             undo.pop_all()
-        clients = Clients(self._poller, acceptor, limits, self._most_clients(), log, self._clock)
+        clients = Clients(
+            self._poller,
+            acceptor,
+            limits,
+            self._most_clients(),
+            log,
+            self._clock,
+            commands.read,
+        )
         self._late = LateCalls(clients.row, self._wakeup, self._deadlines, log)
         self._round = Round(
             self._poller,

@@ -543,22 +543,27 @@ def test_bytes_that_wait_are_counted():
     assert protocol.bytes_waiting == 4
 
 
+def timed(call_id):
+    """A call with a time limit: only that asks when it has arrived."""
+    return message(call_id, "Add", {}, {"timeout": 9})
+
+
 def test_call_arrives_with_its_last_byte():
     protocol = server_protocol()
-    protocol.receive(call(1) + call(2)[:4], 5.0)
-    protocol.receive(call(2)[4:-1], 6.0)
-    protocol.receive(call(2)[-1:] + call(None), 7.0)
+    protocol.receive(timed(1) + timed(2)[:4], 5.0)
+    protocol.receive(timed(2)[4:-1], 6.0)
+    protocol.receive(timed(2)[-1:] + timed(None), 7.0)
     protocol.receive(b"", 8.0)
     assert [one.arrived for one in taken(protocol.next_request)] == [5.0, 7.0, 7.0]
 
 
 def test_call_behind_what_may_wait_arrives_with_its_last_byte_too():
-    """Also where frames that are no calls stand between."""
+    """Also where frames that are no calls stand between, and calls without a limit."""
     protocol = server_protocol()
-    protocol.receive(call(1) + framed(b"\xf7") + message(1), 5.0)
-    protocol.receive(b"".join(call(i) for i in range(2, 9)), 6.0)
+    protocol.receive(timed(1) + framed(b"\xf7") + message(1) + call(9), 5.0)
+    protocol.receive(b"".join(timed(i) for i in range(2, 9)), 6.0)
     calls = [one for one in taken(protocol.next_request) if isinstance(one, Call)]
-    assert [(one.call_id, one.arrived) for one in calls] == [
+    assert [(one.call_id, one.arrived) for one in calls if one.timeout is not None] == [
         (1, 5.0),
         *((i, 6.0) for i in range(2, 9)),
     ]
