@@ -20,7 +20,7 @@ from __future__ import annotations
 import io
 import math
 import struct
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any, Final, Never, TypeAlias
 
 import cbor2
@@ -58,11 +58,12 @@ class Decoder:
     __slots__ = ("_decode", "_stream")
 
     def __init__(self) -> None:
-        self._renew()
-
-    def _renew(self) -> None:
         self._stream = io.BytesIO()
-        self._decode = cbor2.CBORDecoder(
+        self._decode: Callable[[], object] | None = None  # made when it is needed first
+
+    def _renew(self) -> Callable[[], object]:
+        self._stream = io.BytesIO()
+        self._decode = decode = cbor2.CBORDecoder(
             self._stream,
             semantic_decoders=_NoTags(),
             # It lets an empty container in one level below; `_is_plain` does not.
@@ -71,19 +72,21 @@ class Decoder:
             allow_duplicate_keys=False,
             strict_hashable_types=True,
         ).decode
+        return decode
 
     def decode(self, payload: bytes) -> object:
         """Return the one plain value that `payload` holds.
 
         Raises WireError (malformed, not fatal) that names what is wrong and where.
         """
+        decode = self._decode or self._renew()
         stream = self._stream
         try:
             stream.seek(0)
             stream.write(payload)
             stream.truncate()
             stream.seek(0)
-            value: object = self._decode()
+            value = decode()
             strict = stream.tell() == len(payload) and _is_plain(value)
         except (KeyboardInterrupt, SystemExit):
             self._renew()
@@ -228,6 +231,7 @@ _NULL, _TRUE, _FALSE = b"\xf6", b"\xf5", b"\xf4"
 _INLINE_TEXT: Final = 23  # bytes of text whose length stands in the head itself
 _WIDTHS: Final = {0x19: 2, 0x1A: 4, 0x1B: 8, 0x38: 1, 0x39: 2, 0x3A: 4}  # bytes behind the head
 _DOUBLE: Final = struct.Struct(">d")
+_HEAD_AND_4: Final = struct.Struct(">BI")
 _NO_ITEM: Final = (None, -1)
 
 
@@ -248,6 +252,10 @@ def small_item(data: bytes, at: int) -> tuple[Any, int]:
             return (data[begin:end].decode(), end) if end <= len(data) else _NO_ITEM
         if head in _SIMPLE:
             return _SIMPLE[head], at + 1
+        if 0x40 <= head <= 0x58:
+            begin = at + 1 if head < 0x58 else at + 2
+            end = begin + (head - 0x40 if head < 0x58 else data[at + 1])
+            return (data[begin:end], end) if end <= len(data) else _NO_ITEM
         if head in _WIDTHS:
             end = at + 1 + _WIDTHS[head]
             number = int.from_bytes(data[at + 1 : end], "big")
@@ -271,12 +279,10 @@ def encode(value: Any) -> bytes:
         if 0 <= value < 256:
             small: bytes = _SMALL_INTS[value]
             return small
+        if 0 <= value <= 0xFFFF:
+            return b"\x19%c%c" % (value >> 8, value & 0xFF)
         if 0 <= value <= 0xFFFFFFFF:
-            return (
-                b"\x19%b" % value.to_bytes(2, "big")
-                if value <= 0xFFFF
-                else (b"\x1a%b" % value.to_bytes(4, "big"))
-            )
+            return _HEAD_AND_4.pack(0x1A, value)
     elif kind is str:
         size = len(value)
         if size < 256 and value.isascii():

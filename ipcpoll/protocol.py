@@ -20,13 +20,13 @@ options, cancel ``[id]``; answer ``[id, 0, value]``, error ``[id, 1, {…}]``, p
 from __future__ import annotations
 
 import math
-from collections import Counter, deque
+from collections import deque
 from collections.abc import Callable
 from typing import Any, Final, NamedTuple, TypeAlias
 
 from . import codec
 from .errors import MALFORMED, CommandError, FrameTooLarge, WireError, error_from_wire
-from .framing import FrameBuffer, frame
+from .framing import MOST_SHORT, FrameBuffer, frame, only_payload
 from .limits import LEAST_ERROR, Limits
 from .states import CALL, LINK, CallEvent, CallState, IllegalTransition, Link, LinkEvent, step
 
@@ -38,6 +38,10 @@ _SHORT_CALL_HEAD: Final = b"\x83"  # an array of three: calls without options, a
 _CANCEL_HEAD: Final = b"\x81"  # an array of one: the only message that has it
 _ANSWER_ITEM, _ERROR_ITEM, _PIECE_ITEM = b"\x00", b"\x01", b"\x02"
 _NULL: Final = b"\xf6"
+_NULL_HEAD: Final = 0xF6
+_MOST_READ: Final = (
+    1024  # bytes of a payload that may be read by hand: a larger one has large items
+)
 _SHORT_CALL, _LONG_CALL = 3, 4
 _LOST: Final = "lost"
 _ABOUT_A_PIECE: Final = 32  # bytes around an item: an array's head, an id, the notes
@@ -46,7 +50,9 @@ _TAKING: Final = frozenset(link for link, events in LINK.items() if LinkEvent.TA
 _SENDING: Final = frozenset(link for link, events in LINK.items() if LinkEvent.SEND in events)
 _BEGUN: Final = CALL[CallState.NONE][CallEvent.CALL]
 _new: Final = tuple.__new__  # a named tuple's own is written in Python and costs four times as much
-_ID_BYTES: Final = {24: 1, 25: 2, 26: 4, 27: 8}  # behind the head of an unsigned integer
+_ID_ENDS: Final = [2] * 24 + [3, 4, 6, 10] + [0] * 228
+"""Where the id of a message ends, by its head, which is the second byte; 0: it is no id."""
+_ID_ENDS[_NULL_HEAD] = 2
 
 
 class Call(NamedTuple):
@@ -97,11 +103,11 @@ class Piece(NamedTuple):
     """How many pieces were lost before this one: its reader was too slow for a subscription."""
 
 
-ReadCall: TypeAlias = "Callable[[bytes, int], tuple[str, dict[str, Any], Any, Any] | None]"
-"""Reads the name and the fields in a payload, behind the id, without decoding it.
+ReadCall: TypeAlias = "Callable[[bytes, int, int | None], tuple[Any, ...] | None]"
+"""Reads the name and the fields in a payload from `at` on, behind the id, without decoding it.
 
-Returns the name, the fields, the type of the command, and the command or None. Returns None for
-whatever it does not know to the last byte: that is decoded.
+It is given the id, and returns what a `Call` consists of. Returns None for whatever it does not
+know to the last byte, and may raise IndexError: then it is decoded.
 """
 
 
@@ -113,6 +119,7 @@ class _Protocol:
         self.calls: dict[int, CallState] = {}
         self._decoder = decoder
         self._buffer = FrameBuffer(max_payload)
+        self._takes_short = max_payload >= MOST_SHORT
         self.waiting: deque[bytes | WireError] = deque()
         """The payloads that can be taken now, up to the limit, and the fault behind them."""
         self.bytes_waiting = 0
@@ -156,6 +163,12 @@ class _Protocol:
         """Note that a call will neither be sent nor answered after all."""
         self.calls.pop(call_id, None)
 
+    def _only_payload(self, data: bytes) -> bytes | None:
+        """Return the payload that `data` is, where nothing waits and it is all of one frame."""
+        if self.waiting or self.bytes_waiting or self.link is not _OPEN or not self._takes_short:
+            return None
+        return only_payload(data)
+
     def _look_ahead(self) -> None:
         waiting = self.waiting
         before = len(self._buffer)
@@ -165,20 +178,19 @@ class _Protocol:
         self._more = len(waiting) >= self._most_waiting
         if not self._more and (fault := self._buffer.fault) is not None:
             waiting.append(fault)
-        for payload in payloads:
-            if payload[:1] != _SHORT_CALL_HEAD:
-                self._saw(payload)
+        self._saw(payloads)
 
-    def _saw(self, payload: bytes) -> None:
-        """Look at a payload that has just arrived, before its turn, unless it is a short array."""
+    def _saw(self, payloads: list[bytes]) -> None:
+        """Look at payloads that have just arrived, before their turns."""
 
     def _take(self) -> bytes | None:
         """Take the next payload; raise the fault behind the last."""
         if not self.waiting:
             return None
         payload = self.waiting.popleft()
-        if isinstance(payload, WireError):
+        if type(payload) is not bytes:
             self.link = step(LINK, self.link, LinkEvent.LOSE)
+            assert isinstance(payload, WireError)
             raise payload
         if self.link is not _OPEN:  # taking leaves it open
             self.link = step(LINK, self.link, LinkEvent.TAKE)
@@ -193,11 +205,6 @@ class _Protocol:
         if self.link is not _OPEN:  # sending leaves it open
             self.link = step(LINK, self.link, LinkEvent.SEND)
         return frame(payload)
-
-    def _end_call(self, call_id: int) -> None:
-        """Note that a call was answered. Raises IllegalTransition."""
-        if self.calls.pop(call_id, None) is None:  # else the answer ends it, whatever its state
-            step(CALL, CallState.NONE, CallEvent.ANSWER)
 
     def _move(self, call_id: int, event: CallEvent) -> CallState:
         """Move a call along its table. Raises IllegalTransition."""
@@ -218,10 +225,10 @@ class ServerProtocol(_Protocol):
         super().__init__(limits, decoder, limits.max_frame)
         self._read = read
         self._max_answer = limits.max_answer
-        self._cancels: Counter[int] = Counter()  # how many cancels of an id wait
-        # When each waiting payload came that is no short array. Frames that were not taken apart yet
-        # came with the last bytes: reading goes on only when no whole frame is left behind the
-        # waiting ones.
+        self._cancels: dict[int, int] = {}  # how many cancels of an id wait
+        # When each waiting payload came that is no short array. Frames that were not taken apart
+        # yet came with the last bytes: reading goes on only when no whole frame is left behind
+        # the waiting ones.
         self._arrivals: deque[float] = deque()
 
     def next_request(self) -> Call | Cancel | None:
@@ -233,13 +240,11 @@ class ServerProtocol(_Protocol):
         payload = self._take()
         if payload is None:
             return None
-        if payload[:1] == _SHORT_CALL_HEAD:
-            arrived = 0.0
-            call = self._read_call(payload)
-            if call is not None:
-                return call
-        else:
+        arrived = 0.0
+        if payload[:1] != _SHORT_CALL_HEAD:
             arrived = self._arrivals.popleft()
+        elif len(payload) <= _MOST_READ and (call := self._read_call(payload)) is not None:
+            return call
         # By the same look that counted it, or a cancel that can't be read would count for ever.
         if self._cancels and (cancelled := _cancelled_id(payload)) is not None:
             self._cancels[cancelled] -= 1
@@ -251,22 +256,38 @@ class ServerProtocol(_Protocol):
             self._blame(error, payload)
             raise
 
+    def only_call(self, data: bytes) -> Call | None:
+        """Return the call that `data` is, where nothing waits and it is that and nothing else.
+
+        A short way for the usual case; None: `receive` it.
+        """
+        payload = self._only_payload(data)
+        if payload is None or payload[:1] != _SHORT_CALL_HEAD:
+            return None
+        return self._read_call(payload)
+
     def _read_call(self, payload: bytes) -> Call | None:
         """Return the call in a payload that `read` knows; None: it is to be decoded."""
-        call_id, at = _peek_id(payload)
-        if call_id is None or call_id in self.calls:
-            if payload[1:2] != _NULL:
+        try:
+            head = payload[1]
+            at = _ID_ENDS[head]
+            call_id: int | None = head
+            if head == _NULL_HEAD:
+                call_id = None
+            elif at == 4:
+                call_id = payload[2] << 8 | payload[3]
+            elif at != 2:
+                call_id = int.from_bytes(payload[2:at], "big")
+            if call_id in self.calls or self._cancels:
                 return None
-            at = 2
-        known = self._read(payload, at)
+            known = self._read(payload, at, call_id)
+        except IndexError:
+            return None
         if known is None:
             return None
-        name, fields, command_type, command = known
-        cancelled = False
         if call_id is not None:
             self.calls[call_id] = _BEGUN
-            cancelled = call_id in self._cancels
-        return _new(Call, (call_id, name, fields, None, cancelled, 0.0, command_type, command))
+        return _new(Call, known)
 
     def _blame(self, error: WireError, payload: bytes) -> None:
         """Find the call that a bad frame meant: only it fails, the others go on."""
@@ -278,10 +299,12 @@ class ServerProtocol(_Protocol):
             error.call_id = call_id
             self._move(call_id, CallEvent.CALL)  # so that it can be answered
 
-    def _saw(self, payload: bytes) -> None:
-        self._arrivals.append(self._received_at)
-        if (call_id := _cancelled_id(payload)) is not None:
-            self._cancels[call_id] += 1
+    def _saw(self, payloads: list[bytes]) -> None:
+        for payload in payloads:
+            if payload[:1] != _SHORT_CALL_HEAD:
+                self._arrivals.append(self._received_at)
+                if (call_id := _cancelled_id(payload)) is not None:
+                    self._cancels[call_id] = self._cancels.get(call_id, 0) + 1
 
     def _parse(self, message: Any, arrived: float) -> Call | Cancel:
         if type(message) is not list:
@@ -318,10 +341,14 @@ class ServerProtocol(_Protocol):
 
         Raises FrameTooLarge, after which the call can still be ended with an error.
         """
+        # As `_send` and `_move`, and shorter: every call comes by here.
         payload = b"\x83%b\x00%b" % (codec.encode(call_id), item)
-        sent = self._send(payload, self._max_answer)
-        self._end_call(call_id)
-        return sent
+        if len(payload) > self._max_answer or self.link is not _OPEN or call_id not in self.calls:
+            payload = self._send(payload, self._max_answer)
+            self._move(call_id, CallEvent.ANSWER)
+            return payload
+        del self.calls[call_id]
+        return frame(payload)
 
     def piece(self, call_id: int, item: bytes) -> bytes:
         """Return the frame of one piece. Raises FrameTooLarge."""
@@ -374,9 +401,13 @@ class ClientProtocol(_Protocol):
 
     def call(self, call_id: int, payload: bytes) -> bytes:
         """Return the frame of a call. Raises FrameTooLarge."""
-        sent = self._send(payload, self._max_frame)
-        self._move(call_id, CallEvent.CALL)
-        return sent
+        # As `_send` and `_move`, and shorter: every call comes by here.
+        if len(payload) > self._max_frame or self.link is not _OPEN or call_id in self.calls:
+            payload = self._send(payload, self._max_frame)
+            self._move(call_id, CallEvent.CALL)
+            return payload
+        self.calls[call_id] = _BEGUN
+        return frame(payload)
 
     def notify(self, payload: bytes) -> bytes:
         """Return the frame of a notification. Raises FrameTooLarge."""
@@ -399,12 +430,25 @@ class ClientProtocol(_Protocol):
         answer = self._read_answer(payload)
         return self._parse(self._decoder.decode(payload)) if answer is None else answer
 
+    def only_answer(self, data: bytes) -> Answer | None:
+        """Return the answer that `data` is, where nothing waits and it is that and nothing else.
+
+        A short way for the usual case; None: `receive` it.
+        """
+        payload = self._only_payload(data)
+        return None if payload is None else self._read_answer(payload)
+
     def _read_answer(self, payload: bytes) -> Answer | None:
         """Return the answer with a small scalar in a payload; None: it is to be decoded."""
-        if payload[:1] != _SHORT_CALL_HEAD:
+        if payload[:1] != _SHORT_CALL_HEAD or len(payload) < 4:
             return None
-        call_id, at = _peek_id(payload)
-        if call_id not in self.calls or payload[at : at + 1] != _ANSWER_ITEM:
+        call_id = payload[1]
+        at = _ID_ENDS[call_id]
+        if at == 4:
+            call_id = payload[2] << 8 | payload[3]
+        elif at > 2:
+            call_id = int.from_bytes(payload[2:at], "big")
+        if payload[at : at + 1] != _ANSWER_ITEM or call_id not in self.calls:
             return None
         value, end = codec.small_item(payload, at + 1)
         if end != len(payload):
@@ -513,14 +557,11 @@ def _cancelled_id(payload: bytes) -> int | None:
 
 
 def _peek_id(payload: bytes) -> tuple[int | None, int]:
-    """Return the id of a request without decoding it, and where it ends; None if it has none."""
+    """Return the id of a message without decoding it, and where it ends; None if it has none."""
     if len(payload) < 2:
         return None, 0
     head = payload[1]
-    if head < 24:
-        return head, 2
-    width = _ID_BYTES.get(head)
-    if width is None or len(payload) < 2 + width:
+    end = _ID_ENDS[head]
+    if not 0 < end <= len(payload) or head == _NULL_HEAD:
         return None, 0
-    end = 2 + width
-    return int.from_bytes(payload[2:end], "big"), end
+    return head if end == 2 else int.from_bytes(payload[2:end], "big"), end

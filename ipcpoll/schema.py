@@ -24,7 +24,7 @@ import types
 import typing
 from collections.abc import Iterable, Iterator
 from pathlib import PurePath
-from typing import Any, Final, TypeAlias, Union
+from typing import Any, TypeAlias, Union
 
 import msgspec
 
@@ -40,6 +40,7 @@ from .annotations import (
 )
 from .answers import Kind, promise_of
 from .errors import InvalidArguments, UnknownCommand, WireError
+from .specialized import specialize
 
 CommandClasses: TypeAlias = "type | types.UnionType | Iterable[type]"
 
@@ -93,16 +94,18 @@ class CommandType:
 
     __slots__ = (
         "_answer",
-        "_is_bare",
-        "_keys",
+        "_names",
         "_piece",
         "_record",
-        "_template",
+        "_write",
         "cls",
+        "decode_answer",
+        "encode_answer",
         "is_plain",
         "kind",
         "name",
         "prefix",
+        "read",
     )
 
     def __init__(self, cls: type) -> None:
@@ -117,44 +120,24 @@ class CommandType:
         self.is_plain = promise.kind is Kind.PLAIN
         """Whether what `process` returns is the answer."""
         self._answer = _AnswerType(promise.answer, place, walker)
+        self.encode_answer = self._answer.encode
+        """Returns an answer as one CBOR item. Raises TypeError or ValueError that says why a value
+        is not what the annotation promises."""
+        self.decode_answer = self._answer.decode
+        """Returns the answer that a plain value stands for. Keys that this side's dataclasses don't
+        know are ignored: a newer server may say more. Raises msgspec.ValidationError."""
         self._piece = (
             None
             if promise.piece is typing.NoReturn
             else _AnswerType(promise.piece, f"{place}, a piece", walker)
         )
-        names = [field.name for field in dataclasses.fields(cls)]
-        self._keys = [(name, codec.encode(name)) for name in names]
-        self.prefix = codec.encode(self.name) + codec.map_head(len(names))
+        self._names = [field.name for field in dataclasses.fields(cls)]
+        self.prefix = codec.encode(self.name) + codec.map_head(len(self._names))
         """What stands between a call's id and the first field's key."""
-        self._is_bare = _is_bare(cls)
         hints = typing.get_type_hints(cls, include_extras=True)
-        self._template = [(name, key, len(key), hints[name]) for name, key in self._keys]
-
-    def read(self, data: bytes, at: int) -> tuple[dict[str, Any], Any] | None:
-        """Take the fields of a call apart that was made by `encode_call`, from the first key on.
-
-        Returns them, and the command, or None where more is needed to make it (see `bind`). Returns
-        None for anything but small scalars in the order of the fields, up to the end: that is to
-        be decoded. A quarter of the time of decoding and converting, which was half of a call's.
-        """
-        fields: dict[str, Any] = {}
-        fits = self._is_bare
-        for name, key, size, kind in self._template:
-            if not data.startswith(key, at):
-                return None
-            fields[name], at = codec.small_item(data, at + size)
-            if at < 0:
-                return None
-            if fields[name].__class__ is not kind:
-                fits = False
-        if at != len(data):
-            return None
-        if not fits:
-            return fields, None
-        command: Any = _new(self.cls)
-        for name, value in fields.items():
-            _set_attribute(command, name, value)
-        return fields, command
+        kinds = [hints[name] for name in self._names]
+        self.read, self._write = specialize(self, cls, self.name, self.prefix, kinds)
+        """Reads the fields of a call that was made by `encode_call`: see `specialized.Read`."""
 
     def bind(self, fields: dict[str, Any]) -> Any:
         """Return the command that `fields` describe.
@@ -176,25 +159,20 @@ class CommandType:
 
         `call_id` is encoded already. Raises TypeError or ValueError that names class and field.
         """
+        try:
+            payload = self._write(call_id, command)
+            if payload is not None:
+                return payload
+        except (TypeError, ValueError):
+            pass  # which of the fields it was is found out below
         parts = [b"\x83", call_id, self.prefix]
-        for name, key in self._keys:
-            value = getattr(command, name)
-            parts.append(key)
+        for name in self._names:
             try:
-                if value.__class__ not in SCALARS:
-                    value = _to_plain(value)
-                parts.append(codec.encode(value))
+                parts += codec.encode(name), codec.encode(_to_plain(getattr(command, name)))
             except (TypeError, ValueError) as error:
                 kind = TypeError if isinstance(error, TypeError) else ValueError
                 raise kind(f"{self.name}.{name}: {error}") from None
         return b"".join(parts)
-
-    def encode_answer(self, value: Any) -> bytes:
-        """Return the answer as one CBOR item.
-
-        Raises TypeError or ValueError that says why `value` is not what the annotation promises.
-        """
-        return self._answer.encode(value)
 
     def encode_piece(self, value: Any) -> bytes:
         """Return one piece of the answer as one CBOR item. Raises as `encode_answer`."""
@@ -203,34 +181,11 @@ class CommandType:
             raise TypeError(f"{self.name} promises no pieces, and `{kind}` is one")
         return self._piece.encode(value)
 
-    def decode_answer(self, plain: Any) -> Any:
-        """Return the answer that a plain value stands for.
-
-        Keys that this side's dataclasses don't know are ignored: a newer server may say more.
-        Raises msgspec.ValidationError.
-        """
-        return self._answer.decode(plain)
-
     def decode_piece(self, plain: Any) -> Any:
         """Return the piece that a plain value stands for. Raises as `decode_answer`."""
         if self._piece is None:
             raise msgspec.ValidationError(f"{self.name} has no pieces")
         return self._piece.decode(plain)
-
-
-# As msgspec makes a dataclass: no `__init__`, each field set.
-_new: Final = object.__new__
-_set_attribute: Final = object.__setattr__
-
-
-def _is_bare(cls: Any) -> bool:
-    """Return whether a command of this class is its fields' values and nothing more is done."""
-    return (
-        cls.__new__ is object.__new__
-        and not inspect.isabstract(cls)
-        and not hasattr(cls, "__post_init__")
-        and (cls.__setattr__ is object.__setattr__ or cls.__dataclass_params__.frozen)
-    )
 
 
 @functools.lru_cache(maxsize=1024)
@@ -273,19 +228,12 @@ class CommandSet:
             message = unknown_name("the server", "command", name, self._by_name)
             raise WireError(UnknownCommand.CODE, message) from None
 
-    def read(self, data: bytes, at: int) -> tuple[str, dict[str, Any], CommandType, Any] | None:
-        """Read the name and the fields of a call without decoding it: a `protocol.ReadCall`."""
-        try:
-            head = data[at]
-            # Up to the head of the map of the fields, for names of up to 255 bytes.
-            end = at + 2 + (head - 0x60 if head < 0x78 else 1 + data[at + 1])
-        except IndexError:
-            return None
-        command_type = self._by_prefix.get(data[at:end])
-        if command_type is None:
-            return None
-        known = command_type.read(data, end)
-        return None if known is None else (command_type.name, known[0], command_type, known[1])
+    def read(self, data: bytes, at: int, call_id: int | None) -> tuple[Any, ...] | None:
+        """Read the name and the fields of a call from `at` on, as `specialized.Read`."""
+        # Up to the head of the map of the fields, which is one byte.
+        begin = at + data[at] - 0x60 + 2
+        command_type = self._by_prefix.get(data[at:begin])
+        return None if command_type is None else command_type.read(data, begin, call_id)
 
     def __iter__(self) -> Iterator[CommandType]:
         return iter(self._by_name.values())

@@ -27,7 +27,8 @@ PURE: dict[str, set[str]] = {
     "codec": {"errors", "limits", "diagnosis"},
     "annotations": set(),
     "answers": set(),
-    "schema": {"errors", "codec", "command", "annotations", "answers"},
+    "specialized": {"codec"},
+    "schema": {"errors", "codec", "command", "annotations", "answers", "specialized"},
     "protocol": {"errors", "limits", "states", "framing", "codec"},
 }
 # The parts of a server and a client. They may know each other, but not in a circle.
@@ -54,6 +55,7 @@ PARTS = {
     "polled",
     "poller",
     "pump",
+    "reading",
     "reasons",
     "round",
     "topic",
