@@ -57,17 +57,17 @@ class Acceptor:
         """Whether the last `accept` left connections in the backlog, as far as it knows."""
         poller.register(self.fd, READ)
 
-    def accept(self, deadline: float) -> Iterator[tuple[socket.socket, bool]]:
-        """Give the connections that wait, and whether there is room for each.
+    def accept(self, deadline: float, most: int) -> Iterator[tuple[socket.socket, bool]]:
+        """Give the connections that wait, at most so many, and whether there is room for each.
 
-        At most ``max_accepts``, and few when it is later than `deadline`. One for which there is no
-        room is to be told so and closed before the next is asked for. Never blocks, never raises.
+        Few when it is later than `deadline`. One for which there is no room is to be told so and
+        closed before the next is asked for. Never blocks, never raises.
         """
         self.more = False
         if self._pause is not None:
             self.mute()  # again, if it was interrupted
             return
-        for count in range(self._limits.max_accepts):
+        for count in range(most):
             if count >= _FEW and self._clock() >= deadline:
                 break
             if self._spare is None:

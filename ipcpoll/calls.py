@@ -63,13 +63,14 @@ def answer(
     call: Call, command_type: CommandType, value: Any, protocol: ServerProtocol, log: Log
 ) -> bytes | None:
     """Return the reply that ends a call with its answer, or says why it can't be sent."""
-    if call.call_id is None:
+    call_id = call.call_id
+    if call_id is None:
         return None
     if not protocol.can_send:
-        protocol.forget(call.call_id)  # its client went away while it ran
+        protocol.forget(call_id)  # its client went away while it ran
         return None
     try:
-        return protocol.answer(call.call_id, command_type.encode_answer(value))
+        return protocol.answer(call_id, command_type.encode_answer(value))
     except (KeyboardInterrupt, SystemExit):
         raise
     except BaseException as error:

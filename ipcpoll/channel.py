@@ -14,20 +14,20 @@ It knows frames and ids, not commands; those are `client`'s.
 
 from __future__ import annotations
 
-import math
 import select
 import socket
 import time
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Final, Protocol, TypeAlias
 
 from . import reasons
-from .codec import Decoder
+from .codec import Decoder, encode
 from .errors import NotAnswered, NotPolled, PeerGone, WireError
 from .limits import KIB, Limits
 from .peer import Credentials, has_unread
 from .protocol import Answer, ClientProtocol, Failure, Piece
+from .reading import FIRST_READ, next_read
 
 Reply: TypeAlias = "Answer | Failure"
 
@@ -43,6 +43,14 @@ _SEND_FLAGS: Final = getattr(socket, "MSG_NOSIGNAL", 0)
 
 class TimedOut(Exception):
     """The deadline passed. Internal: the client says what it means."""
+
+
+def _milliseconds(deadline: float) -> int:
+    """Return the time until then for poll(2). Rounded up: too early would be a busy loop."""
+    seconds = deadline - time.monotonic()
+    if seconds <= 0:
+        return 0
+    return int(seconds * 1000) + 1 if seconds < _LONGEST_WAIT else int(_LONGEST_WAIT * 1000)
 
 
 class Taker(Protocol):
@@ -105,7 +113,9 @@ class Channel:
         """Is called before the socket is closed, by what watches it in a loop."""
         self._socket = sock
         self._protocol = ClientProtocol(limits, Decoder())
+        self.new_id = self._protocol.new_id
         self._read_size = limits.read_size
+        self._reads = min(FIRST_READ, limits.read_size)  # bytes that the next read takes
         self._out: deque[Outgoing] = deque()
         self._replies: dict[int, Reply] = {}
         self._awaited: set[int] = set()
@@ -126,6 +136,13 @@ class Channel:
         return self._end is None
 
     @property
+    def is_at_rest(self) -> bool:
+        """Whether no call is in flight and nothing waits, either way."""
+        return not (
+            self._protocol.calls or self._out or self._untaken or self._end or self._wants_room
+        )
+
+    @property
     def wants_room(self) -> bool:
         """Whether something waits to be sent."""
         return bool(self._out) and self._end is None
@@ -133,10 +150,6 @@ class Channel:
     def fileno(self) -> int:
         """Return the descriptor of the socket."""
         return self._socket.fileno()
-
-    def new_id(self) -> int:
-        """Return an id for the next call."""
-        return self._protocol.new_id()
 
     # -----------------------------------------------------------------------------------------
     # Calls
@@ -153,6 +166,28 @@ class Channel:
             self._takers[call_id] = taker
         else:
             taker.lose(self._end)
+
+    def send_alone(self, payload: Callable[[bytes], bytes]) -> int:
+        """Send a call at once on a channel at rest; return its id, 0 if it was not sent.
+
+        `payload` makes its payload of the encoded id. The same as `post` and `send`, and shorter.
+        Never waits. Raises FrameTooLarge and what `payload` does.
+        """
+        call_id = self.new_id()
+        frame = self._protocol.call(call_id, payload(encode(call_id)))
+        self._awaited.add(call_id)
+        try:
+            sent = self._socket.send(frame, _SEND_FLAGS)
+        except OSError:
+            self._awaited.discard(call_id)
+            self._protocol.forget(call_id)
+            return 0
+        self._last = call_id
+        if sent < len(frame):
+            rest = Outgoing(call_id, frame[sent:])
+            rest.begun = True
+            self._out.append(rest)
+        return call_id
 
     def post_notification(self, payload: bytes) -> Outgoing:
         """Let a notification wait to be sent. Raises FrameTooLarge."""
@@ -221,6 +256,10 @@ class Channel:
         late = 0
         if self._untaken:
             self._take_all()
+        elif not (self._out or self._wants_room or self._replies):
+            answer = self._wait_alone(call_id, deadline)
+            if answer is not None:
+                return answer
         while True:
             reply = self._replies.pop(call_id, None)
             if reply is not None:
@@ -235,6 +274,34 @@ class Channel:
                     raise TimedOut
             self.wait(deadline)
             self._take_all()
+
+    def come(self, call_ids: Iterable[int]) -> list[Reply]:
+        """Return the replies to these calls that have come, up to the first that has not."""
+        replies: list[Reply] = []
+        for call_id in call_ids:
+            reply = self._replies.pop(call_id, None)
+            if reply is None:
+                break
+            self._awaited.discard(call_id)
+            replies.append(reply)
+        return replies
+
+    def _wait_alone(self, call_id: int, deadline: float) -> Answer | None:
+        """Wait for what comes next; return it, if it is the answer to this call and nothing else.
+
+        The same as `wait` and `_take_all`, and shorter. None: it was taken in, or nothing came.
+        """
+        protocol = self._protocol
+        if len(protocol.calls) != 1 or not self._poll.poll(_milliseconds(deadline)):
+            return None
+        data = self._read()
+        answer = protocol.only_answer(data) if data else None
+        if answer is None:
+            self._take_in(data)
+            self._take_all()
+        else:
+            self._awaited.discard(call_id)
+        return answer
 
     def overdue(self, call_id: int, name: str, seconds: float) -> NotPolled | NotAnswered:
         """Give a call up whose time is over, and return what is known of it. Never waits."""
@@ -322,9 +389,7 @@ class Channel:
         if wants_room is not self._wants_room:
             self._wants_room = wants_room
             self._poll.modify(self._socket, select.POLLIN | (select.POLLOUT if wants_room else 0))
-        seconds = min(deadline - time.monotonic(), _LONGEST_WAIT)
-        # Rounded up: waking before the deadline would turn into a busy loop.
-        ready = self._poll.poll(max(0, math.ceil(seconds * 1000)))
+        ready = self._poll.poll(_milliseconds(deadline))
         if not ready:
             if time.monotonic() >= deadline:
                 raise TimedOut
@@ -337,21 +402,32 @@ class Channel:
 
     def receive(self) -> bool:
         """Read once; return whether there may be more. The frames wait to be taken."""
-        self._untaken = True
+        data = self._read()
+        self._take_in(data)
+        return bool(data)
+
+    def _read(self) -> bytes | None:
+        """Read once and return what came; empty: the end, also by a failure; None: nothing."""
         try:
-            data = self._socket.recv(self._read_size)
+            return self._socket.recv(self._reads)
         except (BlockingIOError, InterruptedError):
-            self.more = False
-            return False
+            return None
         except ConnectionResetError:  # it closed and left bytes of ours unread, the last at least
-            data = b""
             self._unread = self._unread or self._protocol.calls.keys() == {self._last}
         except OSError:
-            data = b""
-        self._protocol.receive(data)
-        self._at_end = not data
-        self.more = len(data) >= self._read_size
-        return bool(data)
+            pass
+        return b""
+
+    def _take_in(self, data: bytes | None) -> None:
+        """Give the protocol what was read."""
+        self._untaken = True
+        if data is None:
+            self.more = False
+        else:
+            self._protocol.receive(data)
+            self._at_end = not data
+            self.more = len(data) >= self._reads
+            self._reads = next_read(self._reads, len(data), self._read_size)
 
     @property
     def has_work(self) -> bool:
@@ -379,9 +455,14 @@ class Channel:
     def _take_all(self) -> None:
         """Take all that was received. The same as `take` again and again, and faster."""
         next_response = self._protocol.next_response
+        awaited, replies = self._awaited, self._replies
         try:
             while (response := next_response()) is not None:
-                self._dispatch(response)
+                call_id = response.call_id
+                if type(response) is Answer and call_id in awaited and not self._left_unread:
+                    replies[call_id] = response
+                else:
+                    self._dispatch(response)
         except WireError as error:
             self._end_badly(error.message)
         self._untaken = False
@@ -425,6 +506,8 @@ class Channel:
         if self._end is not None:
             return
         self._end = end
+        if not self._takers and not self._out:
+            return
         unread = {frame.call_id for frame in self._out if not frame.begun and end == self._gone}
         takers = [*self._takers.items()]
         takers += [(0, frame.taker) for frame in self._out if frame.taker is not None]

@@ -100,7 +100,12 @@ class Client:
         command_type = resolve(type(command))
         with self._door:
             wait = self._wait_time(timeout)
-            channel, call_id = self._line.post(lambda channel: post_call(channel, command), wait)
+            channel = self._line.at_rest()
+            call_id = 0
+            if channel is not None:
+                call_id = channel.send_alone(lambda id_: command_type.encode_call(id_, command))
+            if channel is None or not call_id:
+                channel, call_id = self._line.post(lambda to: post_call(to, command), wait)
             reply = self._reply(channel, call_id, command_type.name, wait)
         return answer_of(command_type.name, reply, command_type.decode_answer)
 

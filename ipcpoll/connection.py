@@ -20,6 +20,7 @@ from .limits import KIB, Limits
 from .peer import Credentials
 from .poller import READ, WRITE, Poller, has_hung_up
 from .protocol import ServerProtocol
+from .reading import FIRST_READ, next_read
 
 MOST_SENT: Final = 256 * KIB
 """Bytes given to one send(2): a large answer must not hold up the others."""
@@ -38,6 +39,7 @@ class Connection:
         "_out",
         "_poller",
         "_read_size",
+        "_reads",
         "_socket",
         "accounted",
         "answers_waiting",
@@ -67,6 +69,7 @@ class Connection:
         self._socket = sock
         self._poller = poller
         self._read_size = limits.read_size
+        self._reads = min(FIRST_READ, limits.read_size)  # bytes that the next read takes
         self._max_unsent = limits.max_unsent
         self._most_waiting = limits.max_frames_waiting
         self._out: list[bytes | memoryview] = []
@@ -107,7 +110,7 @@ class Connection:
     @property
     def can_run(self) -> bool:
         """Whether a frame waits and its answer may be made."""
-        return self.unsent < self._max_unsent and len(self.protocol.waiting) > 0
+        return self.unsent < self._max_unsent and bool(self.protocol.waiting)
 
     @property
     def has_work(self) -> bool:
@@ -184,26 +187,40 @@ class Connection:
 
     def receive(self, now: float) -> None:
         """Read once. What came, the end or a failure included, goes to the protocol."""
+        self.take_in(self.read(), now)
+
+    def read(self) -> bytes | None:
+        """Read once and return what came; empty: the end, also by a failure; None: nothing."""
+        size = self._reads
         try:
-            data = self._socket.recv(self._read_size)
+            data = self._socket.recv(size)
         except (BlockingIOError, InterruptedError):
             self.readable = False
-            return
+            return None
         except OSError:  # ECONNRESET: the peer closed it and left answers unread
             self.hang_up()
             data = b""
         # A short read has emptied the socket. One whose peer has gone is read to its end.
-        self.readable = self.hung_up or len(data) == self._read_size
-        self.protocol.receive(data, now)
-        if not data:
-            self.end()
-            if not self.hung_up and has_hung_up(self.fd):
-                self.hang_up()
+        filled = len(data) >= size
+        self.readable = filled or self.hung_up
+        if filled or size > FIRST_READ:
+            self._reads = next_read(size, len(data), self._read_size)
+        return data
+
+    def take_in(self, data: bytes | None, now: float) -> None:
+        """Give the protocol what was read."""
+        if data is not None:
+            self.protocol.receive(data, now)
+            if not data:
+                self.end()
+                if not self.hung_up and has_hung_up(self.fd):
+                    self.hang_up()
 
     def discard_input(self) -> None:
-        """Read once and forget it: closing with unread input resets the client's connection."""
+        """Read twice and forget it: closing with unread input resets the client's connection."""
         try:
-            self._socket.recv(self._read_size)
+            if len(self._socket.recv(self._read_size)) == self._read_size:
+                self._socket.recv(self._read_size)
         except OSError:
             pass  # nothing there, or nobody
 
@@ -212,6 +229,13 @@ class Connection:
         self.ended = True
         self.readable = False
         self.watch()
+
+    def send_alone(self, frame: bytes) -> int:
+        """Send a frame before which none waits; return how much of it was sent."""
+        try:
+            return self._socket.send(frame, SEND_FLAGS)
+        except OSError:
+            return 0  # `flush` finds out what the matter is
 
     def queue(self, frame: bytes) -> None:
         """Let a frame wait for the next `flush`."""

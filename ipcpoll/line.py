@@ -115,6 +115,11 @@ class Line:
     # -----------------------------------------------------------------------------------------
     # For methods that block
 
+    def at_rest(self) -> Channel | None:
+        """Return the connection, if it is there and nothing goes on there."""
+        channel = self.channel
+        return None if channel is None or self.begun or not channel.is_at_rest else channel
+
     def post(self, post: Callable[[Channel], T], wait: WaitTime) -> tuple[Channel, T]:
         """Post something on a connection that works; return that and what `post` returned."""
         if self.begun:

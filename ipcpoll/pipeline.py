@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
+from itertools import islice
 from typing import Any, TypeVar
 
 from . import codec
@@ -16,7 +17,7 @@ from .connecting import WaitTime
 from .door import Door
 from .line import Line
 from .protocol import Failure
-from .schema import resolve
+from .schema import CommandType, resolve
 from .submitted import decoded
 
 T = TypeVar("T")
@@ -46,7 +47,7 @@ def answers(
 ) -> Iterator[Any]:
     """Give the answer of each command; at most `depth` calls are in flight."""
     source = iter(commands)
-    in_flight: deque[tuple[int, type]] = deque()
+    in_flight: deque[tuple[int, CommandType]] = deque()
     channel: Channel | None = None
     more = True
     try:
@@ -58,15 +59,17 @@ def answers(
                 if batch:
                     with door:
                         channel, ids = _post_all(batch, channel, line, wait_time)
-                    in_flight.extend(zip(ids, map(type, batch), strict=True))
+                    in_flight.extend(zip(ids, map(resolve, map(type, batch)), strict=True))
             if not in_flight or channel is None:
                 return
-            call_id, cls = in_flight[0]
-            command_type = resolve(cls)
+            call_id, command_type = in_flight[0]
             with door:
-                reply = reply_to(channel, call_id, command_type.name, wait_time())
-            in_flight.popleft()
-            yield answer_of(command_type.name, reply, command_type.decode_answer)
+                replies = [reply_to(channel, call_id, command_type.name, wait_time())]
+                # Those that have come with it need not be waited for.
+                replies += channel.come(call_id for call_id, _ in islice(in_flight, 1, None))
+            answered = [in_flight.popleft() for _ in replies]
+            for (_, command_type), reply in zip(answered, replies, strict=True):
+                yield answer_of(command_type.name, reply, command_type.decode_answer)
     finally:
         if channel is not None:
             for call_id, _ in in_flight:

@@ -7,6 +7,9 @@ In this order (docs/design.md tells why):
    lives across polls. After every turn the budgets are looked at.
 3. *Settle*: answers are sent, and the wake descriptor is set if work is left, else silenced.
 
+Most often one client that waits for its answer is all there is, with one whole call. That is served
+in short (`_serve_alone`): the same, without the sets in which nobody else stands.
+
 A round inside a round (a command opened a main loop of its own, which polled) is the same; the
 connections whose commands are running are muted when they are seen ready, and come back as their
 commands return. Nested too deeply, everything that is seen ready is muted, or the innermost loop
@@ -64,6 +67,7 @@ class Round:
         self._acceptor = acceptor
         self._commands = commands
         self._limits = limits
+        self._answers_joined = limits.answers_joined
         self._log = log
         self._clock = clock
         self._late = late
@@ -77,6 +81,7 @@ class Round:
         self._more_ready = False  # the poller has told of as many as it tells of at once
         self._unclean = False  # a round runs, or ended in the midst of its work
         self._quieted = False  # nested too deeply: what was seen ready is muted
+        self._at_rest = False  # the last round has left nothing behind
 
     @property
     def pending(self) -> bool:
@@ -96,25 +101,23 @@ class Round:
         max_seconds: float | None,
     ) -> int:
         """Serve what is ready, within the budgets of `Server.poll`; return the turns taken."""
-        began = self._clock()
-        least = self._limits.poll_seconds
-        seconds = least if max_seconds is None else max_seconds
-        if not seconds >= 0:  # NaN is not
-            raise ValueError(f"max_seconds must be at least 0, not {seconds}")
+        if max_seconds is not None and not max_seconds >= 0:  # NaN is not
+            raise ValueError(f"max_seconds must be at least 0, not {max_seconds}")
         if max_commands is not None and max_commands < 0:
             raise ValueError(f"max_commands must be at least 0, not {max_commands}")
-        # A read that completes no frame is no turn, and looking for the first is bounded too.
-        patience = began + max(seconds, least)
         depth = self._depth
+        alone = self._at_rest and not depth and len(events) == 1 and max_commands != 0
         whole = False
         try:
             if self._unclean:
                 self.clients.drop_interrupted("an interruption", depth)
                 self._late.recover(depth)
             self._unclean = True
-            self._more_ready = len(events) >= MOST_EVENTS
             self._depth = depth + 1
-            turns = self._work(events, ctx, max_commands, began + seconds, patience)
+            turns = self._serve_alone(events, ctx) if alone else None
+            if turns is None:
+                self._at_rest = False
+                turns = self._work(events, ctx, max_commands, max_seconds)
             whole = True
             return turns
         except BaseException as error:
@@ -124,7 +127,10 @@ class Round:
         finally:
             self._depth = depth
             try:
-                self._settle(whole)
+                if not (self._at_rest and whole):
+                    self._at_rest = False
+                    self._settle(whole)
+                    self._at_rest = whole and not (depth or self.pending or self._quieted)
                 self._unclean = depth > 0
             except BaseException as error:
                 if self._let_go(error, depth):
@@ -132,22 +138,70 @@ class Round:
             finally:
                 self._depth = depth
 
+    def _serve_alone(self, events: list[tuple[int, int]], ctx: Any) -> int | None:
+        """Serve the only one that is ready, if it sent one call, all of it, and nothing else.
+
+        Or see it off, if it has gone and left nothing. Returns the turns. None: it is not so
+        simple, and what there is to take in stands in `events`.
+        """
+        fd, mask = events[0]
+        connection = self._connections.get(fd)
+        if connection is None or mask & WRITE or connection.unsent or connection.late:
+            return None
+        connection.in_hand = True
+        protocol = connection.protocol
+        if mask & HANGUP:
+            connection.hang_up()
+        data = connection.read()
+        if not data and connection.hung_up and not protocol.waiting:
+            self.clients.drop(connection)
+            return 0
+        call = protocol.only_call(data) if data else None
+        if call is None or not call.command_type.is_plain:
+            if call is not None and call.call_id is not None:
+                protocol.forget(call.call_id)  # its turn is to come
+            events.clear()
+            connection.take_in(data, self._clock())
+            self._rest(connection)
+            connection.in_hand = False
+            return None
+        connection.finished_a_frame = True
+        self._counts["turns"] += 1
+        frame = self._run(connection, call, ctx)
+        # If its command has neither polled nor closed the server, the reply goes out at once.
+        if self._at_rest and not (connection.readable or self.clients.closed):
+            sent = 0 if frame is None else connection.send_alone(frame)
+            if frame is None or sent == len(frame):
+                connection.in_hand = False
+                return 1
+            frame = frame[sent:]
+        self._at_rest = False
+        self._finish(connection, frame)
+        if not connection.closed:
+            self._rest(connection)
+        connection.in_hand = False
+        return 1
+
     def _work(
         self,
         events: list[tuple[int, int]],
         ctx: Any,
         max_commands: int | None,
-        deadline: float,
-        patience: float,
+        max_seconds: float | None,
     ) -> int:
+        began = self._clock()
+        least = self._limits.poll_seconds
+        seconds = least if max_seconds is None else max_seconds
+        self._more_ready = len(events) >= MOST_EVENTS
         if self._depth > self._limits.max_nested_polls:
             self._quiet(events)
             return 0
-        self._take_in(events, deadline)
+        self._take_in(events, began + seconds)
         if max_commands == 0:
             self._only_read()
             return 0
-        return self._take_turns(ctx, max_commands, deadline, patience)
+        # A read that completes no frame is no turn, and looking for the first is bounded too.
+        return self._take_turns(ctx, max_commands, began + seconds, began + max(seconds, least))
 
     def _let_go(self, error: BaseException, depth: int) -> bool:
         """After an exception in the midst of the work: close what was being changed.
@@ -169,15 +223,26 @@ class Round:
 
     def _take_in(self, events: list[tuple[int, int]], deadline: float) -> None:
         """Let everything that is ready join the row."""
-        if self._sort(events) or self._acceptor.more:
-            for sock, room in self._acceptor.accept(deadline):
-                if room:
-                    self.clients.admit(sock)
-                else:
-                    self.clients.turn_away(sock, "no descriptor left")
-            # What the new ones have sent, and which of them have gone again meanwhile.
-            self._sort(self._poller.poll())
+        acceptor = self._acceptor
+        if self._sort(events) or acceptor.more:
+            # As a rule one has come. Whether there are more behind it is told by the look that
+            # takes in what the new ones have sent, and which of them have gone again meanwhile.
+            most = self._limits.max_accepts
+            if not acceptor.more:
+                self._accept(deadline, 1)
+                most -= 1
+                acceptor.more = self._sort(self._poller.poll())
+            if acceptor.more and most:
+                self._accept(deadline, most)
+                self._sort(self._poller.poll())
         self._late.take_in()  # behind the last look: that may have silenced their wake-up
+
+    def _accept(self, deadline: float, most: int) -> None:
+        for sock, room in self._acceptor.accept(deadline, most):
+            if room:
+                self.clients.admit(sock)
+            else:
+                self.clients.turn_away(sock, "no descriptor left")
 
     def _look_again(self) -> bool:
         """Take in what has become ready meanwhile; return whether somebody joined the row."""
@@ -241,6 +306,7 @@ class Round:
         self, ctx: Any, max_commands: int | None, deadline: float, patience: float
     ) -> int:
         row = self._row
+        most = math.inf if max_commands is None else max_commands
         turns = 0
         now = sent = -math.inf
         while row:
@@ -256,18 +322,21 @@ class Round:
                     row.move_to_end(first)
                     continue
                 first.gave_way = False
-                took = self._advance(first)
+                turns += self._advance(first)
+                now = self._clock()
             else:
                 first.in_hand = True
                 del row[first]
-                took = self._turn(first, ctx)
+                turns += self._turn(first, ctx)
+                now = self._clock()
+                # While nobody else waits it need not go around the row.
+                while not row and turns < most and now < deadline and first.can_run:
+                    turns += self._turn(first, ctx)
+                    now = self._clock()
+                if not first.closed:
+                    self._rest(first)
                 first.in_hand = False
-            if took:
-                turns += 1
-                if max_commands is not None and turns >= max_commands:
-                    break
-            now = self._clock()
-            if now >= (deadline if turns else patience):
+            if turns >= most or now >= (deadline if turns else patience):
                 break
         self._counts["turns"] += turns
         return turns
@@ -278,21 +347,19 @@ class Round:
             more = self._receive(connection)
             if more and connection.can_run:
                 self._receive(connection)  # the cancel may stand behind what one read takes
-        took = connection.can_run
-        if took:
-            try:
-                request = connection.protocol.next_request()
-            except WireError as fault:
-                self._answer_fault(connection, fault)
-            else:
-                connection.finished_a_frame = True
-                if type(request) is Call:
-                    self._serve(connection, request, ctx)
-                elif connection.late and type(request) is Cancel:
-                    self._cancel(connection, request.call_id)
-        if not connection.closed:
-            self._rest(connection)
-        return took
+        if not connection.can_run:
+            return False
+        try:
+            request = connection.protocol.next_request()
+        except WireError as fault:
+            self._answer_fault(connection, fault)
+            return True
+        connection.finished_a_frame = True
+        if type(request) is Call:
+            self._serve(connection, request, ctx)
+        elif connection.late and type(request) is Cancel:
+            self._cancel(connection, request.call_id)
+        return True
 
     def _receive(self, connection: Connection) -> bool:
         """Read once; return whether there may be more."""
@@ -301,7 +368,7 @@ class Round:
 
     def _rest(self, connection: Connection) -> None:
         """After something was done for a connection: back into the row, or wait, or end."""
-        if connection.held != connection.accounted:
+        if connection.accounted != connection.unsent + connection.protocol.bytes_waiting:
             self.clients.account(connection)
             if connection.closed:
                 return
@@ -312,7 +379,7 @@ class Round:
                 self._late.unpark(connection)
         if connection.has_work:
             self._row[connection] = None  # at the end; one that is in keeps its place
-        elif connection.is_over:
+        elif (connection.ended or connection.hung_up) and connection.is_over:
             self.clients.drop(connection)
             return
         if connection.muted and not connection.busy and connection.can_read:
@@ -320,11 +387,26 @@ class Round:
 
     def _serve(self, connection: Connection, call: Call, ctx: Any) -> None:
         """Run one call and queue its reply."""
-        refusal = self._why_not_run(connection, call)
-        if refusal is not None:
-            self._reply(connection, calls.fail(call, refusal, connection.protocol, self._log))
-            return
-        self._signal_nested()
+        command_type = call.command_type
+        if command_type is None or connection.hung_up or not command_type.is_plain:
+            refusal = self._why_not_run(connection, call)
+            if refusal is not None:
+                self._reply(connection, calls.fail(call, refusal, connection.protocol, self._log))
+                return
+        if self._row or self._dirty:
+            self._wakeup.signal()  # its command may open a main loop that would not find out
+        reply = self._run(connection, call, ctx)
+        if self.clients.closed or connection.hung_up:
+            self._finish(connection, reply)
+        elif reply is not None:
+            connection.queue(reply)
+            if connection.answers_waiting >= self._answers_joined:
+                connection.flush()
+            else:
+                self._dirty[connection] = None
+
+    def _run(self, connection: Connection, call: Call, ctx: Any) -> bytes | None:
+        """Run one call and return its reply."""
         before = set_caller(connection)
         try:
             connection.busy = self._depth
@@ -337,6 +419,10 @@ class Round:
         finally:
             connection.busy = 0
             reset_caller(before)
+        return reply
+
+    def _finish(self, connection: Connection, reply: bytes | None) -> None:
+        """Queue a reply, and end the connection if its command has closed the server."""
         self._reply(connection, reply)
         if self.clients.closed and not connection.closed:
             self.clients.say_farewell(connection)
@@ -417,7 +503,7 @@ class Round:
         if frame is None or connection.closed or connection.hung_up:
             return
         connection.queue(frame)
-        if connection.answers_waiting >= self._limits.answers_joined:
+        if connection.answers_waiting >= self._answers_joined:
             connection.flush()
         elif not self.clients.closed:
             self._dirty[connection] = None
@@ -451,10 +537,12 @@ class Round:
         """Send what was answered, and say whether work is left. `whole`: nothing went wrong."""
         if self.clients.closed:
             return
-        self._send_answers()
+        if self._dirty:
+            self._send_answers()
         if self._quieted and self._depth < self._limits.max_nested_polls:
             self._unquiet()
-        self._deadlines.settle()  # that of a call that was answered must wake nobody
+        if self._deadlines.are_set:
+            self._deadlines.settle()  # that of a call that was answered must wake nobody
         if (self.pending and not self._quieted) or not whole:
             # What waits in our own memory wakes no loop.
             self._wakeup.signal()

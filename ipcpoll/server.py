@@ -233,13 +233,12 @@ class Server(Generic[C]):
     ) -> int:
         """Poll, and keep other threads out meanwhile."""
         thread = threading.get_ident()
+        if self._inside.setdefault("thread", thread) != thread:
+            raise UsageError(_TWO_THREADS)
         try:
-            if self._inside.setdefault("thread", thread) != thread:
-                raise UsageError(_TWO_THREADS)
             return self._round.run(events, ctx, max_commands, max_seconds)
         finally:
-            if self._inside.get("thread") == thread:
-                self._inside.clear()
+            self._inside.clear()
             if self._deadlines.by_hand:
                 self._deadlines.settle()  # there may be a descriptor for the timer now
                 self._ready = self._ready_by_hand

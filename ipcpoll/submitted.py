@@ -85,10 +85,10 @@ class PumpedFuture(Future[R]):
         return super().exception(self._wait(timeout))
 
     def _wait(self, timeout: float | None) -> float | None:
-        if self.done() or not self._pump.is_mine:
+        if self._told or not self._pump.is_mine or self.done():
             return timeout
         until = math.inf if timeout is None else time.monotonic() + timeout
-        while not self.done():
+        while not (self._told or self.done()):
             if not self._advance(until):
                 break
         return 0

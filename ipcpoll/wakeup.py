@@ -234,6 +234,8 @@ class Deadlines:
         self._timer: Timer | None = None
         self._armed: float | None = None
         self._sweep_at = _FEWEST_SWEPT
+        self.by_hand = False
+        """Whether a deadline waits that no descriptor will tell of, at the last `settle`."""
 
     def add(self, when: float, action: Callable[[], None]) -> Deadline:
         """Do `action` at the first `run_due` from `when` on."""
@@ -250,6 +252,11 @@ class Deadlines:
         heapq.heapify(heap)
         self._heap = heap
         self._sweep_at = max(_FEWEST_SWEPT, 2 * len(heap))
+
+    @property
+    def are_set(self) -> bool:
+        """Whether there is a moment, or was one at the last `settle`; cancelled ones count."""
+        return bool(self._heap) or self._armed is not None
 
     def next(self) -> float | None:
         """Return the next moment, None when there is none."""
@@ -269,7 +276,8 @@ class Deadlines:
 
     def settle(self, *, again: bool = False) -> None:
         """Arm the timer for the next moment, or disarm it. `again`: it may have gone off."""
-        when = self.next()
+        when = self.next() if self._heap else None
+        self.by_hand = when is not None and self._timer is None
         if when == self._armed and not again:
             return
         if self._timer is None:
@@ -285,17 +293,14 @@ class Deadlines:
                 timer.close()
                 return
             self._timer = timer
+            self.by_hand = False
         self._timer.arm(when)
         self._armed = when
-
-    @property
-    def by_hand(self) -> bool:
-        """Whether a deadline waits that no descriptor will tell of."""
-        return self._timer is None and self.next() is not None
 
     def close(self) -> None:
         """Forget everything and close the timer. Idempotent."""
         self._heap.clear()
+        self.by_hand = False
         if self._timer is not None:
             self._timer.close()
             self._timer = None

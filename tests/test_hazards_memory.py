@@ -136,6 +136,8 @@ def test_connection_whose_command_runs_is_not_evicted(make_server, connect):
     for _ in range(3):
         peer.send(call(1, "Do"))
         peer.send_what_fits(call(2, "Take", data=bytes(60 * KIB)))
+    for _ in range(4):  # reads begin small
+        server.poll(host, max_commands=0)
     server.poll(host, max_commands=1)
     assert evicted == [1], "the other one made room"
     assert not peer.ended

@@ -219,10 +219,10 @@ def _unread_bytes_of_first(server):
     acceptor = server._round._acceptor
     accept = acceptor.accept
 
-    def once(deadline):
+    def once(deadline, most):
         acceptor.accept = accept
         yield sock, True
-        yield from accept(deadline)
+        yield from accept(deadline, most)
 
     acceptor.accept = once
     acceptor.more = True

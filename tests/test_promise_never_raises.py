@@ -266,12 +266,13 @@ def test_what_ipcpoll_did_not_foresee_costs_one_connection(
         raise failure
 
     if place == "flush":
-        monkeypatch.setattr("ipcpoll.connection.Connection.flush", fail)
+        for sends in ("flush", "send_alone"):
+            monkeypatch.setattr(f"ipcpoll.connection.Connection.{sends}", fail)
         peer.call(1, "Echo", value=1)
         server.poll(Host())
         monkeypatch.undo()
     else:
-        touched.protocol.receive = fail
+        touched.protocol.receive = touched.protocol.only_call = fail
         peer.call(1, "Echo", value=1)
         server.poll(Host())
     assert peer.received() == []
