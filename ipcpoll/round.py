@@ -141,9 +141,15 @@ class Round:
     def _serve_alone(self, events: list[tuple[int, int]], ctx: Any) -> int | None:
         """Serve the only one that is ready, if it sent one call, all of it, and nothing else.
 
-        Or see it off, if it has gone and left nothing. Returns the turns. None: it is not so
-        simple, and what there is to take in stands in `events`.
+        It may have come just now. Or see it off, if it has gone and left nothing. Returns the
+        turns. None: it is not so simple, and what there is to take in stands in `events`.
         """
+        if events[0][0] == self._acceptor.fd:
+            self._accept(math.inf, 1)
+            self._acceptor.more = False
+            events[:] = self._poller.poll()  # what it has sent, or that there are more
+            if len(events) != 1:
+                return None
         fd, mask = events[0]
         connection = self._connections.get(fd)
         if connection is None or mask & WRITE or connection.unsent or connection.late:

@@ -88,7 +88,7 @@ class PumpedFuture(Future[R]):
         if self._told or not self._pump.is_mine or self.done():
             return timeout
         until = math.inf if timeout is None else time.monotonic() + timeout
-        while not (self._told or self.done()):
+        while not self.done():
             if not self._advance(until):
                 break
         return 0
