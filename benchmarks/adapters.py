@@ -22,10 +22,10 @@ from typing import TypeAlias
 
 import _loops
 import cbor2
+from _calls import Cores, placements
 from _loops import LOOPS, MARK, USAGE, Usage
 from _measure import Options, alternate, child, ratio, run, table, working_directory
 from _servers import READ_BYTES, Add
-from one_call import Cores, placements
 
 import ipcpoll
 from ipcpoll.framing import frame
