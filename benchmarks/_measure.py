@@ -14,6 +14,7 @@ import json
 import math
 import os
 import platform
+import resource
 import signal
 import statistics
 import subprocess
@@ -62,8 +63,8 @@ class Options:
 def _figures(sample: Any) -> dict[str, float]:
     """Return a sample's figures by name; lists, which hold each single call, are left out."""
     if not dataclasses.is_dataclass(sample) or isinstance(sample, type):
-        return {"value": sample}
-    named = dataclasses.asdict(sample) | getattr(sample, "derived", dict)()
+        return {"value": float(sample)}
+    named: dict[str, Any] = dataclasses.asdict(sample) | getattr(sample, "derived", dict)()
     return {name: value for name, value in named.items() if not isinstance(value, list)}
 
 
@@ -179,6 +180,19 @@ def table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
         ]
         print("  ".join([first, *others]).rstrip())
     print(flush=True)
+
+
+def allow_open_files(wanted: int) -> int:
+    """Raise this process's limit as far as it may, root's also beyond; return what is allowed."""
+    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if most != resource.RLIM_INFINITY and most < wanted:
+        try:
+            resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, wanted))
+            return wanted
+        except (ValueError, OSError):
+            pass  # not root, or over fs.nr_open
+    resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
+    return wanted if most == resource.RLIM_INFINITY else most
 
 
 # ---------------------------------------------------------------------------------------------

@@ -82,7 +82,7 @@ def measure(
 
 def benchmark(options: Options) -> None:
     count = 20 if options.quick else 1000
-    sends = {
+    sends: dict[str, Callable[[str], bool]] = {
         "read after accept": partial(send_bare, make_decode()),
         "ipcpoll, tight loop": send_ipcpoll,
     }
