@@ -62,8 +62,8 @@ class Options:
 
 def _figures(sample: Any) -> dict[str, float]:
     """Return a sample's figures by name; lists, which hold each single call, are left out."""
-    if not dataclasses.is_dataclass(sample) or isinstance(sample, type):
-        return {"value": float(sample)}
+    if isinstance(sample, int | float):
+        return {"value": sample}
     named: dict[str, Any] = dataclasses.asdict(sample) | getattr(sample, "derived", dict)()
     return {name: value for name, value in named.items() if not isinstance(value, list)}
 

@@ -5,10 +5,10 @@ The flooder holds four connections and sends whole buffers of commands as fast a
 First another client calls `Add(2, 3)`, one at a time, alone and beside it. The server has the
 default budget and a core to itself; the two clients share the other.
 
-Then a server of this process is polled with `max_seconds=0.002` under the flood. A poll ends between
-two commands, so it takes longer than allowed by what is left of a command, and by what the machine
-does meanwhile. Beside it, in the same rounds: a loop that looks at the clock until the same time is
-over, and polls of a single command.
+Then a server of this process is polled with `max_seconds=0.002` under the flood. A poll ends
+between two commands, so it takes longer than allowed by what is left of a command, and by what the
+machine does meanwhile. Beside it, in the same rounds: a loop that looks at the clock until the same
+time is over, and polls of a single command.
 """
 
 from __future__ import annotations

@@ -13,7 +13,7 @@ from loops import screen
 pytestmark = pytest.mark.once
 
 FOLDER = Path(__file__).parents[1] / "benchmarks"
-BENCHMARKS = sorted(path.stem for path in FOLDER.glob("[!_]*.py"))
+BENCHMARKS = sorted({path.stem for path in FOLDER.glob("[!_]*.py")} - {"plot"})
 PATIENCE_SECONDS = 60
 WITH_WINDOWS = ["adapters", "threads"]
 
