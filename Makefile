@@ -13,7 +13,7 @@ MEASURED := build/measured
 .PHONY: help demo test environment lint cover dist installed others bench bench-docs clean
 
 help: ## list the targets
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-10s %s\n", $$1, $$2 }' Makefile
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-11s %s\n", $$1, $$2 }' Makefile
 
 demo: environment ## show a program's own loop answer another process
 	$(PYTHON) examples/simple.py demo
