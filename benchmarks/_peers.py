@@ -342,7 +342,7 @@ PEERS: Final = {
         awaited=call_streams,
     ),
     "uvloop": Peer(
-        "the same on uvloop",
+        "asyncio streams on uvloop, same codec",
         "uvloop",
         "uvloop",
         lambda path: in_uvloop(serve_streams(path)),

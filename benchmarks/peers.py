@@ -173,4 +173,4 @@ def benchmark(options: Options) -> None:
 
 
 if __name__ == "__main__":
-    run(benchmark, about=__doc__, rounds=20)
+    run(benchmark, about=__doc__, rounds=15)

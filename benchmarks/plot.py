@@ -20,6 +20,7 @@ from _measured import Measured, middle
 OURS: Final = "#0b6e4f"
 OTHERS: Final = "#9aa5b1"
 SECOND: Final = "#c8553d"
+LEAST: Final = 0.5  # where bars begin; a logarithm has no zero
 SHORT: Final = {ONE_CORE: "one core", TWO_CORES: "two cores"}
 STYLE: Final = {
     "svg.hashsalt": "ipcpoll",
@@ -36,6 +37,14 @@ STYLE: Final = {
     "lines.markersize": 4,
 }
 MARKED: Final = re.compile(r"(<!-- figures: ([a-z-]+) -->\n).*?(<!-- end -->)", re.DOTALL)
+
+
+def short(number: int) -> str:
+    """Return a number as the label of a tick."""
+    for unit, factor in (("Mi", 1024**2), ("Ki", 1024), ("k", 1000)):
+        if number and number % factor == 0:
+            return f"{number // factor}{unit}"
+    return f"{number}"
 
 
 class Plots:
@@ -78,8 +87,12 @@ class Plots:
             ]
             colours = [OURS if other == "ipcpoll" else OTHERS for other in names]
             shown = [NAMES[other].strip("*") for other in names]
-            axis.barh(shown, values, color=colours, xerr=spread, error_kw={"lw": 0.8})
+            widths = [value - LEAST for value in values]
+            axis.barh(shown, widths, left=LEAST, color=colours, xerr=spread, error_kw={"lw": 0.8})
             axis.set_xscale("log")
+            ticks = [tick for tick in (1, 2, 5, 10, 20, 50, 100, 200) if tick <= max(values)]
+            axis.set_xticks(ticks, [f"{tick}" for tick in ticks])
+            axis.set_xticks([], minor=True)
             axis.set_xlabel("times the bare one, wall time (log)")
             axis.set_title(SHORT[placement])
             axis.grid(visible=False, axis="y")
@@ -91,7 +104,7 @@ class Plots:
                     textcoords="offset points",
                     va="center",
                 )
-            axis.margins(x=0.15)
+            axis.set_xlim(LEAST, max(high for *_, high in each.values()) * 2)
         self._save(figure, name)
 
     def pipelined(self) -> None:
@@ -112,14 +125,14 @@ class Plots:
                     way,
                     colour,
                 )
-            axis.axhline(1, color="black", lw=0.8, ls=":")
+            axis.axhline(1, color="black", lw=0.8, ls=":", marker="")
             self._finish(axis, SHORT[placement], "in flight", "commands per ping-pong")
         self._save(figure, "pipelined")
 
     def growth(self) -> None:
         """Draw what a command costs as each thing grows."""
         measured = self._measured
-        figure, axes = self._pyplot.subplots(2, 3, figsize=(9.6, 5))
+        figure, axes = self._pyplot.subplots(2, 3, figsize=(9.6, 6))
         panels = list(axes.flat)
         for axis, grown in zip(panels, measured.sections("growth"), strict=False):
             names = measured.names("growth", grown)
@@ -135,8 +148,8 @@ class Plots:
                         for number in numbers
                     ]
                     self._line(axis, numbers, costs, label, colour)
-            what = "piece to one" if grown == "subscribers" else "command"
-            self._finish(axis, "", grown, f"CPU of the server, µs per {what}")
+            what = "piece" if grown == "subscribers" else "command"
+            self._finish(axis, "", grown, f"µs of the server's CPU per {what}")
         self._payload(panels[4])
         self._idle(panels[5])
         self._save(figure, "growth")
@@ -152,8 +165,10 @@ class Plots:
                     sizes.append(int(number) * units[unit])
                     costs.append(measured.each("payloads", placement, name, "processor"))
             self._line(axis, sizes, costs, who, colour)
-        self._finish(axis, "", "bytes there and back", "CPU of both, µs per call")
+        self._finish(axis, "", "bytes there and back", "µs of both CPUs per call (log)", least=None)
         axis.set_yscale("log")
+        axis.yaxis.set_major_formatter("{x:g}")
+        axis.set_yticks([], minor=True)
 
     def _idle(self, axis: Any) -> None:
         names = self._measured.names("idle_poll", "idle poll")
@@ -183,9 +198,13 @@ class Plots:
             alpha=0.15,
         )
 
-    def _finish(self, axis: Any, title: str, x: str, y: str) -> None:
-        axis.set_xscale("symlog" if axis.lines[0].get_xdata()[0] == 0 else "log")
-        axis.set_ylim(bottom=0)
+    def _finish(self, axis: Any, title: str, x: str, y: str, *, least: float | None = 0) -> None:
+        at = [int(number) for number in axis.lines[0].get_xdata()]
+        axis.set_xscale("symlog" if at[0] == 0 else "log")
+        axis.set_xticks(at, [short(number) for number in at])
+        axis.set_xticks([], minor=True)
+        if least is not None:
+            axis.set_ylim(bottom=least)
         axis.set_title(title)
         axis.set_xlabel(x)
         axis.set_ylabel(y)
