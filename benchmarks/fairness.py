@@ -36,11 +36,15 @@ AIM = 3.0  # times the p99 alone
 
 @dataclass(frozen=True)
 class Times:
-    """What was timed in one round, in microseconds."""
+    """What was timed, in microseconds."""
 
     each: list[float]
     median: float
     p999: float
+
+    @classmethod
+    def of(cls, each: list[float]) -> Times:
+        return cls(each, statistics.median(each), percentile(each, 0.999))
 
 
 def measure_polite(server: Server, flooded: bool, count: int, cores: Cores) -> Sample:
@@ -62,7 +66,7 @@ def time_each(turn: Callable[[], object], allowed: float, count: int) -> Times:
         turn()
         took[number] = now() - began
     each = [nanoseconds / 1000 - allowed * 1e6 for nanoseconds in took]
-    return Times(each, statistics.median(each), percentile(each, 0.999))
+    return Times.of(each)
 
 
 def spin() -> None:
@@ -92,7 +96,7 @@ def show_overrun(samples: dict[str, list[Times]]) -> None:
 
 
 def benchmark(options: Options) -> None:
-    count, polls = (20, 5) if options.quick else (1000, 200)
+    count, polls = (20, 5) if options.quick else (1000, 300)
     placement, cores = list(placements().items())[-1]
     with working_directory() as directory, ExitStack() as stack:
         server = Server("ipcpoll", directory, stack)
@@ -129,7 +133,12 @@ def benchmark(options: Options) -> None:
     print(f"Microseconds beyond the {BUDGET * 1000:.0f} ms that were allowed, of all polls; aim at")
     print("p99.9: below the other two together.\n")
     show_overrun(overrun)
-    options.keep("overrun", overrun)
+    # One in a thousand is rare: a round has none. So these are of all rounds together.
+    together = {
+        name: [Times.of([took for sample in rounds for took in sample.each])]
+        for name, rounds in overrun.items()
+    }
+    options.keep("overrun", together)
 
 
 if __name__ == "__main__":

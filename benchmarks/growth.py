@@ -136,7 +136,7 @@ def benchmark(options: Options) -> None:
             }
         for size in sizes["subscribers"]:
             candidates["subscribers"][f"{size}"] = partial(
-                measure_subscribers, directory, size, max(20, pieces // max(1, size // 16))
+                measure_subscribers, directory, size, pieces
             )
         placement, cores = next(iter(placements().items()))
         print(f"Microseconds for one command (medians), with {placement}; ratios within a round")
