@@ -57,6 +57,15 @@ class Shape:
         return self.points
 
 
+def affordable(sizes: tuple[int, ...]) -> tuple[int, ...]:
+    """Return so many clients as a server here may have: a quarter of the open files allowed."""
+    most = allow_open_files(4 * (sizes[-1] + SPARE_DESCRIPTORS))
+    fitting = tuple(size for size in sizes if 4 * (size + SPARE_DESCRIPTORS) <= most)
+    if fitting != sizes:
+        print(f"{most} open files are allowed, so {fitting[-1]} connections at most")
+    return fitting
+
+
 def serve(path: str, *commands: Any, clients: int = 300) -> None:
     """Serve, waiting on the descriptor."""
     allow_open_files(4 * (clients + SPARE_DESCRIPTORS))

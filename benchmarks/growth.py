@@ -31,7 +31,7 @@ from ipcpoll.framing import frame
 SIZES = {
     "commands": (1, 10, 100, 1000),
     "clients": (1, 4, 16, 64, 256),
-    "idle connections": (0, 10, 100, 1000, 10_000),
+    "idle connections": (0, 10, 100, 1000, 4000, 10_000),
     "subscribers": (1, 4, 16, 64, 250),
 }
 QUICK_SIZES = {
@@ -116,6 +116,7 @@ def show(grown: str, sizes: tuple[int, ...], samples: dict[str, list[Sample]], b
 
 def benchmark(options: Options) -> None:
     sizes = QUICK_SIZES if options.quick else SIZES
+    sizes = sizes | {"idle connections": _grown.affordable(sizes["idle connections"])}
     count = 20 if options.quick else 512
     pieces = 50 if options.quick else 1000
     candidates: dict[str, dict[str, Callable[[Cores], Sample]]] = {name: {} for name in sizes}
@@ -128,7 +129,10 @@ def benchmark(options: Options) -> None:
             candidates["idle connections"][f"{size}"] = partial(
                 measure_calls, ipcpoll_call, server, count
             )
-        server, bare = served_beside(300, directory, stack), Server("bare", directory, stack)
+        server = Server(
+            "clients", directory, stack, f"{sizes['clients'][-1]}", program=_grown.__file__
+        )
+        bare = Server("bare", directory, stack)
         for size in sizes["clients"]:
             candidates["clients"] |= {
                 f"{size}": partial(measure_clients, server, frame(CALL), size, 4 * count),

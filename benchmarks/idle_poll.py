@@ -22,7 +22,7 @@ from _measure import Options, allow_open_files, alternate, ratio, run, table, wo
 
 import ipcpoll
 
-CONNECTIONS = (0, 1, 10, 100, 1000, 10_000)
+CONNECTIONS = (0, 1, 10, 100, 1000, 5000, 10_000)
 QUICK_CONNECTIONS = (0, 1, 100)
 SPARE_DESCRIPTORS = 100  # the interpreter's own, listeners, epoll sets
 CONNECTS_AT_ONCE = 32  # fewer than a server's backlog, and than it accepts in one poll
@@ -88,7 +88,7 @@ def affordable(sizes: tuple[int, ...]) -> tuple[int, ...]:
     A server takes in no more clients than a quarter of it.
     """
     needed = [
-        max(2 * total + SPARE_DESCRIPTORS, 4 * (size + 2))
+        max(2 * total + SPARE_DESCRIPTORS, 4 * size)
         for size, total in zip(sizes, accumulate(sizes), strict=True)
     ]
     most = allow_open_files(needed[-1])

@@ -18,12 +18,12 @@ from pathlib import Path
 
 import _grown
 from _calls import Server
-from _measure import Options, allow_open_files, alternate, child, run, table, working_directory
+from _measure import Options, alternate, child, run, table, working_directory
 from _servers import Add
 
 import ipcpoll
 
-CONNECTIONS = (100, 1000, 10_000)
+CONNECTIONS = (100, 1000, 4000, 10_000)
 QUICK_CONNECTIONS = (100,)
 TRACED = 500  # fewer than a backlog: they connect before the server polls
 MOST_SHOWN = 8
@@ -78,10 +78,7 @@ def trace(directory: Path) -> dict[str, float]:
 
 def benchmark(options: Options) -> None:
     sizes = QUICK_CONNECTIONS if options.quick else CONNECTIONS
-    most = allow_open_files(4 * (sizes[-1] + _grown.SPARE_DESCRIPTORS))
-    fitting = [size for size in sizes if 4 * (size + _grown.SPARE_DESCRIPTORS) <= most]
-    if len(fitting) < len(sizes):
-        print(f"{most} open files are allowed, so {fitting[-1]} connections at most")
+    fitting = _grown.affordable(sizes)
     with working_directory() as directory:
         samples = alternate(
             options.rounds,
