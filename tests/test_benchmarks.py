@@ -22,7 +22,7 @@ ROOT = Path(__file__).parents[1]
 FOLDER = ROOT / "benchmarks"
 BENCHMARKS = sorted({path.stem for path in FOLDER.glob("[!_]*.py")} - {"plot"})
 SHOWN = sorted({*BENCHMARKS} - {"sliced_job", "threads", "topics"})  # in docs/benchmarks.md
-PATIENCE_SECONDS = 60
+PATIENCE_SECONDS = 180  # some take 40 s on a core that has much else to do
 WITH_WINDOWS = ["adapters", "threads"]
 
 Measure = Callable[[str], tuple[subprocess.CompletedProcess[str], Path]]
@@ -96,4 +96,4 @@ def test_plots_and_tables_are_made_from_the_figures_and_the_same_ones_again(
     assert made[0]
     for name, plot in made[0].items():
         assert f"]({name})" in document
-        assert b"ipcpoll" in plot
+        assert plot.count(b"<text") > 10  # names, numbers, axes: not empty, and text stays text
