@@ -104,7 +104,7 @@ class Plots:
                     textcoords="offset points",
                     va="center",
                 )
-            axis.set_xlim(LEAST, max(high for *_, high in each.values()) * 3)
+            axis.set_xlim(LEAST, max(high for *_, high in each.values()) * 5)
         self._save(figure, name)
 
     def pipelined(self) -> None:
