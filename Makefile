@@ -5,14 +5,15 @@ INSTALLED := build/installed
 
 # Scripts that the type checkers read beside the package. A folder joins in when it is there.
 SCRIPTS := $(wildcard benchmarks examples tests/packaging tests/typing)
-BENCHMARKS := $(filter-out benchmarks/_%,$(wildcard benchmarks/*.py))
+BENCHMARKS := $(filter-out benchmarks/_% benchmarks/plot.py,$(wildcard benchmarks/*.py))
+MEASURED := build/measured
 
 # The steps of `make test` run one by one in their order, also under -j; the first failure ends it.
 .NOTPARALLEL:
-.PHONY: help demo test environment lint cover dist installed others bench clean
+.PHONY: help demo test environment lint cover dist installed others bench bench-docs clean
 
 help: ## list the targets
-	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-10s %s\n", $$1, $$2 }' Makefile
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-11s %s\n", $$1, $$2 }' Makefile
 
 demo: environment ## show a program's own loop answer another process
 	$(PYTHON) examples/simple.py demo
@@ -47,8 +48,17 @@ installed: dist ## install the wheel somewhere else, and use it there
 others: environment ## the tests under the other CPythons on this machine
 	.ci/other-pythons
 
-bench: environment ## measure, and print the figures
-	@for file in $(BENCHMARKS); do $(PYTHON) "$$file" || exit; done
+# The peers live in an environment of their own. OPTIONS=--quick runs all in short.
+bench: ## measure beside every peer: some 12 minutes, with nothing else on the machine
+	@.ci/environment .venv-bench bench
+	@mkdir -p $(MEASURED)
+	@for file in $(BENCHMARKS); do \
+	  .venv-bench/bin/python "$$file" $(OPTIONS) --json "$(MEASURED)/$$(basename "$$file" .py).json" \
+	  || exit; done
+
+bench-docs: ## draw the plots of docs/benchmarks.md and renew its tables from what make bench wrote
+	@.ci/environment .venv-bench bench
+	.venv-bench/bin/python benchmarks/plot.py $(MEASURED) docs
 
 clean: ## remove all that make has made
 	rm -rf .venv .venv-* build dist ipcpoll.egg-info

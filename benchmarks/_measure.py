@@ -9,8 +9,12 @@ from __future__ import annotations
 
 import argparse
 import ctypes
+import dataclasses
+import json
+import math
 import os
 import platform
+import resource
 import signal
 import statistics
 import subprocess
@@ -19,10 +23,10 @@ import tempfile
 import time
 from collections.abc import Callable, Generator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from importlib.metadata import version
 from pathlib import Path
-from typing import Never, TypeVar
+from typing import Any, Never, TypeVar
 
 T = TypeVar("T")
 
@@ -36,10 +40,45 @@ _PATIENCE_SECONDS = 10.0  # for a child that ends; only a failure takes as long
 
 @dataclass(frozen=True)
 class Options:
-    """What the command line asked for."""
+    """What the command line asked for, and what is written when it asked for a file."""
 
     rounds: int
     quick: bool
+    sections: dict[str, dict[str, Any]] = field(default_factory=dict[str, dict[str, Any]])
+
+    def keep(
+        self, section: str, samples: Mapping[str, Sequence[Any]], *, over: Sequence[str] = ()
+    ) -> None:
+        """Keep what a section measured, round by round, and all ratios to the ones it is over."""
+        figures = {name: [_figures(sample) for sample in each] for name, each in samples.items()}
+        ratios = {
+            f"{name} / {base}": _ratios(each, figures[base])
+            for base in over
+            for name, each in figures.items()
+            if name != base
+        }
+        self.sections[section] = {"samples": figures, "ratios": ratios}
+
+
+def _figures(sample: Any) -> dict[str, float]:
+    """Return a sample's figures by name; lists, which hold each single call, are left out."""
+    if isinstance(sample, int | float):
+        return {"value": sample}
+    named: dict[str, Any] = dataclasses.asdict(sample) | getattr(sample, "derived", dict)()
+    return {name: value for name, value in named.items() if not isinstance(value, list)}
+
+
+def _ratios(
+    samples: Sequence[Mapping[str, float]], base: Sequence[Mapping[str, float]]
+) -> dict[str, list[float]]:
+    return {
+        name: [
+            sample[name] / other[name] if other[name] else math.nan
+            for sample, other in zip(samples, base, strict=True)
+        ]
+        for name in samples[0]
+        if name in base[0]
+    }
 
 
 def run(benchmark: Callable[[Options], None], *, about: str | None, rounds: int) -> Never:
@@ -51,15 +90,28 @@ def run(benchmark: Callable[[Options], None], *, about: str | None, rounds: int)
     parser.add_argument(
         "--quick", action="store_true", help="the smallest settings: does it run? Prove nothing"
     )
+    parser.add_argument(
+        "--json", type=Path, metavar="FILE", help="write every round's figures and ratios there too"
+    )
     arguments = parser.parse_args()
     options = Options(arguments.rounds or (3 if arguments.quick else rounds), arguments.quick)
     signal.signal(signal.SIGTERM, lambda number, _: sys.exit(128 + number))
-    print(f"\n{Path(sys.argv[0]).stem}: {options.rounds} alternating rounds")
+    name = Path(sys.argv[0]).stem
+    print(f"\n{name}: {options.rounds} alternating rounds")
     print(describe_machine(), flush=True)
     try:
         benchmark(options)
     except KeyboardInterrupt:
         sys.exit(128 + signal.SIGINT)
+    if arguments.json is not None:
+        kept = {
+            "benchmark": name,
+            "machine": describe_machine(),
+            "rounds": options.rounds,
+            "quick": options.quick,
+            "sections": options.sections,
+        }
+        arguments.json.write_text(json.dumps(kept, indent=1) + "\n")
     sys.exit(0)
 
 
@@ -112,6 +164,12 @@ def ratio(samples: Sequence[float], base: Sequence[float]) -> str:
     return f"{median} ({low:.2f}–{high:.2f})"
 
 
+def percentile(values: Sequence[float], share: float) -> float:
+    """Return the value that this share of all, from 0 to 1, does not exceed."""
+    ordered = sorted(values)
+    return ordered[min(len(ordered) - 1, int(len(ordered) * share))]
+
+
 def table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
     """Print a table: the first column to the left, the others to the right."""
     widths = [max(map(len, column)) for column in zip(head, *rows, strict=True)]
@@ -122,6 +180,19 @@ def table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
         ]
         print("  ".join([first, *others]).rstrip())
     print(flush=True)
+
+
+def allow_open_files(wanted: int) -> int:
+    """Raise this process's limit as far as it may, root's also beyond; return what is allowed."""
+    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if most != resource.RLIM_INFINITY and most < wanted:
+        try:
+            resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, wanted))
+            return wanted
+        except (ValueError, OSError):
+            pass  # not root, or over fs.nr_open
+    resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
+    return wanted if most == resource.RLIM_INFINITY else most
 
 
 # ---------------------------------------------------------------------------------------------

@@ -119,7 +119,45 @@ def serve_ipcpoll(path: str) -> None:
             server.poll(None)
 
 
-SERVERS: Final = {"ping": serve_ping, "bare": serve_bare, "ipcpoll": serve_ipcpoll}
+def serve_ipcpoll_in_a_tight_loop(path: str) -> None:
+    """Answer `Add` from a loop that never waits."""
+    with ipcpoll.Server(path, Add) as server:
+        ready()
+        while True:
+            server.poll(None)
+
+
+def serve_read_after_accept(path: str) -> None:
+    """Answer `Add` as the Rust crate ipc-server does, from a loop that never waits.
+
+    It accepts what waits, reads from each right then, once, at most 1,024 bytes, and takes them for
+    one command. Bytes that are not there yet are an error, which drops the connection.
+    """
+    decode = make_decode()
+    with listen(path) as listener:
+        listener.setblocking(False)
+        while True:
+            try:
+                sock, _ = listener.accept()
+            except BlockingIOError:
+                continue
+            with sock:
+                sock.setblocking(False)
+                try:
+                    call_id, _, fields = decode(sock.recv(1024))
+                    command = msgspec.convert(fields, Add)
+                    sock.send(cbor2.dumps([call_id, 0, command.process(None)]))
+                except (OSError, cbor2.CBORDecodeError):
+                    pass
+
+
+SERVERS: Final = {
+    "ping": serve_ping,
+    "bare": serve_bare,
+    "ipcpoll": serve_ipcpoll,
+    "ipcpoll, tight loop": serve_ipcpoll_in_a_tight_loop,
+    "read after accept": serve_read_after_accept,
+}
 
 
 def listen(path: str) -> socket.socket:

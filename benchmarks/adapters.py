@@ -22,10 +22,10 @@ from typing import TypeAlias
 
 import _loops
 import cbor2
+from _calls import Cores, placements
 from _loops import LOOPS, MARK, USAGE, Usage
 from _measure import Options, alternate, child, ratio, run, table, working_directory
 from _servers import READ_BYTES, Add
-from one_call import Cores, placements
 
 import ipcpoll
 from ipcpoll.framing import frame
@@ -155,6 +155,7 @@ def benchmark(options: Options) -> None:
             rows: list[list[str]] = []
             for name in names:
                 samples = measure(addresses[name], options, cores)
+                options.keep(f"{name}, {placement}", samples, over=["bare"])
                 bare, *others = samples.values()
                 medians = [f"{statistics.median(took):.1f}" for took in (bare, *others)]
                 rows.append([name, *medians, *(ratio(took, bare) for took in others)])
@@ -171,6 +172,8 @@ def benchmark(options: Options) -> None:
             waits, _ = idle(addresses[name]["bare"], "bare", seconds)
             waits_attached, polls = idle(addresses[name]["ipcpoll"], "ipcpoll", seconds)
             rows.append([name, str(waits), str(waits_attached), str(polls)])
+            idled = {"waits by hand": [waits], "waits": [waits_attached], "polls": [polls]}
+            options.keep(f"{name}, idle", idled)
         table(["loop", "waits, by hand", "waits, adapter", "polls"], rows)
 
 

@@ -7,7 +7,6 @@ as many idle sockets, which is the least that any answer to "is anything ready?"
 from __future__ import annotations
 
 import functools
-import resource
 import select
 import socket
 import statistics
@@ -19,11 +18,11 @@ from itertools import accumulate, repeat
 from pathlib import Path
 from typing import Any
 
-from _measure import Options, alternate, ratio, run, table, working_directory
+from _measure import Options, allow_open_files, alternate, ratio, run, table, working_directory
 
 import ipcpoll
 
-CONNECTIONS = (0, 1, 100, 1000, 5000)
+CONNECTIONS = (0, 1, 10, 100, 1000, 5000, 10_000)
 QUICK_CONNECTIONS = (0, 1, 100)
 SPARE_DESCRIPTORS = 100  # the interpreter's own, listeners, epoll sets
 CONNECTS_AT_ONCE = 32  # fewer than a server's backlog, and than it accepts in one poll
@@ -84,12 +83,15 @@ def time_polls(poll: Callable[[Any], object], argument: Any, count: int) -> floa
 
 
 def affordable(sizes: tuple[int, ...]) -> tuple[int, ...]:
-    """Raise the limit of open files as far as it goes; return the sizes that it allows together."""
-    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
-    resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
-    if most == resource.RLIM_INFINITY:
-        return sizes
-    needed = [2 * total + SPARE_DESCRIPTORS for total in accumulate(sizes)]
+    """Raise the limit of open files as far as it goes; return the sizes that it allows together.
+
+    A server takes in no more clients than a quarter of it.
+    """
+    needed = [
+        max(2 * total + SPARE_DESCRIPTORS, 4 * size)
+        for size, total in zip(sizes, accumulate(sizes), strict=True)
+    ]
+    most = allow_open_files(needed[-1])
     fitting = tuple(size for size, need in zip(sizes, needed, strict=True) if need <= most)
     if fitting != sizes:
         print(f"{most} open files are allowed and {needed[-1]} were wanted: {fitting[-1]} at most")
@@ -106,6 +108,7 @@ def benchmark(options: Options) -> None:
             candidates[f"bare {size}"] = functools.partial(time_polls, bare_poll, 0, count)
             candidates[f"server {size}"] = functools.partial(time_polls, poll, None, count)
         samples = alternate(options.rounds, candidates)
+    options.keep("idle poll", samples, over=[f"bare {size}" for size in sizes])
 
     print("One poll with nothing ready, in microseconds (medians), and ratios within a round")
     print(f"(median, middle half). Aim: {AIM} times the bare poll, and flat.\n")

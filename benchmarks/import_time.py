@@ -100,6 +100,7 @@ def benchmark(options: Options) -> None:
         options.rounds,
         {name: functools.partial(time_import, text) for name, text in candidates.items()},
     )
+    options.keep("import", samples, over=["libraries"])
     libraries, ours = samples["libraries"], samples["ipcpoll"]
     more = statistics.median(one - other for one, other in zip(ours, libraries, strict=True))
     print("Milliseconds in a fresh interpreter (medians), and the ratio within a round")

@@ -61,6 +61,14 @@ class Sample:
     seconds: float
     undisturbed: list[float]  # of `took`: neither process had to wait for a core meanwhile
 
+    def derived(self) -> dict[str, float]:
+        """Return what is written beside the fields."""
+        return {
+            "p50": percentile(self.took, 50),
+            "p99": percentile(self.took, 99),
+            "undisturbed p99": percentile(self.undisturbed, 99),
+        }
+
     @property
     def share(self) -> float:
         return 100 * len(self.undisturbed) / len(self.took)
@@ -168,6 +176,7 @@ def benchmark(options: Options) -> None:
             for job in (False, True)
         }
         samples = alternate(options.rounds, kinds)
+    options.keep("sliced job", samples)
     ratio_head = f"ratio (aim: {AIM:.0f})"
     head = ["game", "seconds", "frames/s", "p50", "p99", ratio_head]
     rows = [[name, *cells(each, samples[name.partition(",")[0]])] for name, each in samples.items()]

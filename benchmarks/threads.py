@@ -128,6 +128,7 @@ def benchmark(options: Options) -> None:
             calls = {name: partial(time_calls, name, at[name][0], count, pause) for name in names}
             samples = alternate(options.rounds, calls) if calls else {}
             medians = {name: [*map(statistics.median, samples[name])] for name in names}
+            options.keep(title, medians)
             rows: list[list[str]] = []
             for name in names:
                 every = sorted(took for rounds in samples[name] for took in rounds)

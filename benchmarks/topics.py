@@ -130,6 +130,7 @@ def benchmark(options: Options) -> None:
                 "all": lambda: measure(path, SUBSCRIBERS - SILENT, SILENT, pieces),
             },
         )
+    options.keep("topic", samples, over=["one reader"])
     print(f"\n{pieces} pieces at {RATE} a second, medians of {options.rounds} rounds.")
     print(f"All: {SUBSCRIBERS - SILENT} readers, and {SILENT} that do not read.\n")
     rows: list[list[str]] = []
