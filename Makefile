@@ -9,7 +9,7 @@ BENCHMARKS := $(filter-out benchmarks/_%,$(wildcard benchmarks/*.py))
 
 # The steps of `make test` run one by one in their order, also under -j; the first failure ends it.
 .NOTPARALLEL:
-.PHONY: help demo test environment lint cover dist installed others bench clean
+.PHONY: help demo test environment lint cover dist installed others bench campaign clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-10s %s\n", $$1, $$2 }' Makefile
@@ -49,6 +49,11 @@ others: environment ## the tests under the other CPythons on this machine
 
 bench: environment ## measure, and print the figures
 	@for file in $(BENCHMARKS); do $(PYTHON) "$$file" || exit; done
+
+# How long; less than an hour is only a try, and is not written into docs/reliability.md.
+MINUTES := 60
+campaign: environment ## attack every promise for MINUTES=60; docs/reliability.md tells how
+	$(PYTHON) tests/campaign/run.py --minutes $(MINUTES)
 
 clean: ## remove all that make has made
 	rm -rf .venv .venv-* build dist ipcpoll.egg-info
