@@ -18,7 +18,7 @@ from typing import Any, Never
 
 HERE = Path(__file__).resolve().parent
 TESTS = HERE.parent
-PATIENCE = 60.0
+PATIENCE = float(os.environ.get("IPCPOLL_PATIENCE", "60"))
 """Seconds by which an answer may be late; only a failure takes as long."""
 
 
@@ -59,7 +59,7 @@ class Fellow:
     def answer(self, seconds: float = 0.0) -> Any:
         """Wait for the answer, at most so long and the patience; raise what went wrong."""
         assert self.process.stdout is not None
-        assert self.answered(seconds + PATIENCE), f"{self.name} hangs"
+        assert self.answered(seconds + 2 * PATIENCE), f"{self.name} hangs"
         line = self.process.stdout.readline()
         if not line:
             _, errors = self.process.communicate()

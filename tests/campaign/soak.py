@@ -80,7 +80,7 @@ def fit(points: list[tuple[float, float]]) -> Slope:
 class Soak:
     """One loop: its host, who is served, and what was measured between the rounds."""
 
-    def __init__(self, loop: str, stack: ExitStack) -> None:
+    def __init__(self, loop: str, stack: ExitStack, broken: str) -> None:
         self.loop = loop
         self.messages: Counter[str] = Counter()
         self.faults: Counter[str] = Counter()
@@ -91,7 +91,9 @@ class Soak:
         directory = stack.enter_context(tempfile.TemporaryDirectory(prefix="ipcpoll-"))
         path = f"{directory}/s"
         start = stack.enter_context
-        self.host = start(Fellow("soak_host.py", loop, path, environment=environment))
+        self.host = start(
+            Fellow("soak_host.py", loop, path, *broken.split(), environment=environment)
+        )
         assert self.host.answer() == "ready"
         self.liar = start(Fellow("soak_liars.py", path, str(len(loop))))
         self.mixer = start(Fellow("soak_clients.py", path))
@@ -137,16 +139,20 @@ class Soak:
         return said
 
 
-def soak(loop: str, seconds: float) -> tuple[Counter[str], Counter[str], Figures]:
-    """Soak one loop; return its good messages, its faults, and its figures."""
+def soak(
+    loop: str, seconds: float, *, broken: str = ""
+) -> tuple[Counter[str], Counter[str], Figures]:
+    """Soak one loop; return its good messages, its faults, and its figures.
+
+    `broken` is a way to break the library, of soak_breaks.py.
+    """
     with ExitStack() as stack:
-        it = Soak(loop, stack)
+        it = Soak(loop, stack, broken)
         began = time.monotonic()
         each = min(6.0, max(0.5, seconds / 40))
         it.round(each)  # what is made once, is made now
-        it.samples.clear()
         rounds = 0
-        while not it.samples or time.monotonic() < began + seconds:
+        while rounds < 2 or time.monotonic() < began + seconds:
             it.round(each)
             rounds += 1
             if rounds % REOPEN_EACH == 1:
@@ -189,11 +195,12 @@ def judge(loop: str, said: dict[str, Any], took: float, it: Soak) -> None:
 def memory(loop: str, samples: list[tuple[float, dict[str, float]]]) -> Figures:
     """Return how the memory grew in the second half of the time; it must not."""
     half = samples[len(samples) // 2 :]
+    if len(half) < ENOUGH_SAMPLES:
+        grown = samples[-1][1]["bytes"] - samples[0][1]["bytes"]
+        assert grown <= GROWN_BYTES_AT_FIRST, f"{loop}: the memory grew by {grown} bytes"
+        return {"memory grown, KiB": round(grown / 1024)}
     grown = half[-1][1]["bytes"] - half[0][1]["bytes"]
     figures: Figures = {"memory grown in the second half, KiB": round(grown / 1024)}
-    if len(half) < ENOUGH_SAMPLES:
-        assert grown <= GROWN_BYTES_AT_FIRST, f"{loop}: the memory grew by {grown} bytes"
-        return figures
     slope = fit([(when, sample["bytes"]) for when, sample in half])
     blocks = fit([(when, sample["blocks"]) for when, sample in half])
     figures["slope of the memory, bytes per second"] = str(slope)

@@ -1,4 +1,4 @@
-"""The host of the soak: ``soak_host.py LOOP SOCKET``. A program that serves, and counts.
+"""The host of the soak: ``soak_host.py LOOP SOCKET [BREAK]``. A program that serves, and counts.
 
 It answers ``"ready"``, and at its end what it counted. Everything that may not happen is kept in
 words: an exception that came out of `poll`, one that the loop was told of, a warning, a message
@@ -22,6 +22,7 @@ from contextlib import suppress
 from importlib import import_module
 from typing import Any
 
+import soak_breaks
 from harness import readable
 from memory import anonymous_bytes
 from soak_commands import COMMANDS, Ledger, answer_to
@@ -225,8 +226,10 @@ class Host(logging.Handler):
         self.loop.stop_loop()
 
 
-def main(name: str, path: str) -> None:
-    """Serve in a loop until a command ends it."""
+def main(name: str, path: str, broken: str = "") -> None:
+    """Serve in a loop until a command ends it, with a library that may be broken on purpose."""
+    if broken:
+        soak_breaks.BY_NAME[broken].do()
     if name in LOOPS:
         module, cls = LOOPS[name]
         loop = getattr(import_module(module), cls)()

@@ -24,7 +24,7 @@ from soak_commands import FAILURES, Fail, Fork, Nest, Starve
 from ipcpoll import Client, CommandError
 from ipcpoll.framing import MAGIC, frame
 
-PER_SECOND = 150
+PER_SECOND = 110
 """Faults. They leave most of the time to the good clients."""
 
 MOST_HELD = 20
@@ -192,7 +192,7 @@ def begin_child(stops: int) -> None:
             write_for_ever()
         finally:
             os._exit(0)
-    children.append((time.monotonic() + chance.uniform(0.001, 0.02), pid, stops))
+    children.append((time.monotonic() + chance.uniform(0.0005, 0.006), pid, stops))
 
 
 def write_for_ever() -> None:
