@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import gc
 import sys
 from collections import Counter
@@ -12,10 +13,17 @@ from part import Figures
 
 from ipcpoll import Server
 
+_TRIM = getattr(ctypes.CDLL(None), "malloc_trim", None)  # glibc's
+
 
 def anonymous_bytes() -> int:
-    """Return the bytes of this process that no file stands behind, after a collection."""
+    """Return the bytes of this process that no file stands behind, and that are in use.
+
+    What was freed is collected first, and given back to the kernel where the C library can.
+    """
     gc.collect()
+    if _TRIM is not None:
+        _TRIM(0)
     for line in Path("/proc/self/smaps_rollup").read_text().splitlines():
         if line.startswith("Anonymous:"):
             return int(line.split()[1]) * 1024
