@@ -76,10 +76,33 @@ def fit(points: list[tuple[float, float]]) -> Slope:
     return Slope(slope, math.sqrt(rest / (n - 2) / spread))
 
 
+class Clients:
+    """Those that every host meets: good ones of two kinds, and liars."""
+
+    def __init__(self) -> None:
+        with ExitStack() as stack:
+            self.liar = stack.enter_context(Fellow("soak_liars.py"))
+            self.mixer = stack.enter_context(Fellow("soak_clients.py"))
+            self.pipeliner = stack.enter_context(Fellow("soak_clients.py"))
+            self._end = stack.pop_all()
+
+    def turn_to(self, path: str) -> None:
+        """Let all of them go to another host."""
+        for fellow in (self.liar, self.mixer, self.pipeliner):
+            fellow.do("at", path)
+
+    def __enter__(self) -> Clients:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._end.close()
+
+
 class Soak:
     """One loop: its host, who is served, and what was measured between the rounds."""
 
-    def __init__(self, loop: str, stack: ExitStack, broken: str) -> None:
+    def __init__(self, loop: str, clients: Clients, stack: ExitStack, broken: str) -> None:
+        self.clients = clients
         self.loop = loop
         self.messages: Counter[str] = Counter()
         self.faults: Counter[str] = Counter()
@@ -88,25 +111,24 @@ class Soak:
         if loop == "Tk":
             environment["DISPLAY"] = stack.enter_context(screen())
         directory = stack.enter_context(tempfile.TemporaryDirectory(prefix="ipcpoll-"))
-        path = f"{directory}/s"
+        path = f"{directory}/{loop}"
         start = stack.enter_context
         self.host = start(
             Fellow("soak_host.py", loop, path, *broken.split(), environment=environment)
         )
         assert self.host.answer() == "ready"
-        self.liar = start(Fellow("soak_liars.py", path, str(len(loop))))
-        self.mixer = start(Fellow("soak_clients.py", path))
-        self.pipeliner = start(Fellow("soak_clients.py", path))
+        clients.turn_to(path)
         self.judge = start(Client(path, timeout=PATIENCE))
 
     def round(self, seconds: float) -> None:
         """Let all of them do what they do, and then be quiet; measure."""
-        self.liar.order("lie", seconds)
-        self.mixer.order("mix", seconds)
-        self.pipeliner.order("pipeline", seconds, 4)
-        self.messages.update(self.mixer.answer(seconds))
-        self.messages.update(self.pipeliner.answer(seconds))
-        self.faults.update(self.liar.answer(seconds))
+        clients = self.clients
+        clients.liar.order("lie", seconds)
+        clients.mixer.order("mix", seconds)
+        clients.pipeliner.order("pipeline", seconds, 4)
+        self.messages.update(clients.mixer.answer(seconds))
+        self.messages.update(clients.pipeliner.answer(seconds))
+        self.faults.update(clients.liar.answer(seconds))
         self.samples.append((time.monotonic(), self.quiet()))
 
     def quiet(self) -> dict[str, float]:
@@ -139,16 +161,16 @@ class Soak:
 
 
 def soak(
-    loop: str, seconds: float, *, broken: str = ""
+    loop: str, seconds: float, clients: Clients, *, broken: str = ""
 ) -> tuple[Counter[str], Counter[str], Figures]:
     """Soak one loop; return its good messages, its faults, and its figures.
 
     `broken` is a way to break the library, of soak_breaks.py.
     """
     with ExitStack() as stack:
-        it = Soak(loop, stack, broken)
+        it = Soak(loop, clients, stack, broken)
         began = time.monotonic()
-        each = min(6.0, max(0.5, seconds / 40))
+        each = min(6.0, max(0.3, seconds / 40))
         it.round(each)  # what is made once, is made now
         rounds = 0
         while rounds < 2 or time.monotonic() < began + seconds:
@@ -226,12 +248,13 @@ def campaign(seconds: float) -> Figures:
     messages: Counter[str] = Counter()
     faults: Counter[str] = Counter()
     of_loops: Figures = {}
-    for loop in loops:
-        good, bad, figures = soak(loop, seconds / len(loops))
-        messages += good
-        faults += bad
-        of_loops |= {f"{loop}: {name}": figure for name, figure in figures.items()}
-        print(f"{loop}: {figures}", flush=True)
+    with Clients() as clients:
+        for loop in loops:
+            good, bad, figures = soak(loop, seconds / len(loops), clients)
+            messages += good
+            faults += bad
+            of_loops |= {f"{loop}: {name}": figure for name, figure in figures.items()}
+            print(f"{loop}: {figures}", flush=True)
     turned_away = messages.pop("turned away", 0)
     return {
         "loops": ", ".join(loops),

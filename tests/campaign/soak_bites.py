@@ -11,7 +11,7 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from part import Figures, run_as_program
-from soak import soak
+from soak import Clients, soak
 from soak_breaks import BREAKS
 
 SECONDS = 2.0  # of a soak
@@ -29,7 +29,8 @@ def campaign(seconds: float) -> Figures:
         name = each.do.__name__
         said = "nothing"
         try:
-            soak("select", SECONDS, broken=name)
+            with Clients() as clients:
+                soak("select", SECONDS, clients, broken=name)
         except AssertionError as error:
             said = str(error)
         assert re.search(each.words, said), f"{name}: the soak found {said}"

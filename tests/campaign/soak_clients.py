@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import os
 import select
-import sys
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
@@ -21,7 +20,7 @@ from soak_commands import Count, Later, Note, Seen, Tell, answer_to, question
 
 from ipcpoll import Busy, Client, send
 
-path = sys.argv[1] if len(sys.argv) > 1 else ""
+path = ""
 next_number: Counter[str] = Counter()
 counts: Counter[str] = Counter()
 
@@ -137,6 +136,13 @@ def one_shots(client: Client) -> None:
 # Orders
 
 
+def at(address: str) -> None:
+    """Turn to another host, which knows none of the messages that others had."""
+    global path  # noqa: PLW0603 - a fellow has one host at a time
+    path = address
+    next_number.clear()
+
+
 def mix(seconds: float) -> dict[str, int]:
     """Ask in every way, in turn, until the time is over."""
     deadline = time.monotonic() + seconds
@@ -188,4 +194,4 @@ def taken() -> dict[str, int]:
 
 
 if __name__ == "__main__":
-    take_orders({"mix": mix, "pipeline": pipeline})
+    take_orders({"at": at, "mix": mix, "pipeline": pipeline})

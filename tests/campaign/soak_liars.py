@@ -11,7 +11,6 @@ import random
 import select
 import signal
 import socket
-import sys
 import time
 from collections import Counter, deque
 from collections.abc import Callable
@@ -30,8 +29,8 @@ PER_SECOND = 110
 MOST_HELD = 20
 """Sockets that are neither read nor closed for a while."""
 
-path = sys.argv[1] if len(sys.argv) > 1 else ""
-chance = random.Random(int(sys.argv[2]) if len(sys.argv) > 2 else 0)
+path = ""
+chance = random.Random(0)
 held: deque[Peer] = deque()
 children: list[tuple[float, int, int]] = []
 """When a child's next signal is due, its pid, and how many times it is to be stopped before."""
@@ -250,6 +249,13 @@ RARE = {"command that raises": 100, "nested loop": 20, "fork": 8, "no descriptor
 CHILDREN = 60
 
 
+def at(address: str) -> None:
+    """Turn to another host, with other faults, but always the same for a name."""
+    global path  # noqa: PLW0603 - a fellow has one host at a time
+    path = address
+    chance.seed(os.path.basename(address))
+
+
 def lie(seconds: float) -> dict[str, int]:
     """Inject faults until the time is over, then take everything back; return what was done."""
     counts: Counter[str] = Counter()
@@ -289,4 +295,4 @@ def one_fault(client: Client, counts: Counter[str]) -> None:
 
 
 if __name__ == "__main__":
-    take_orders({"lie": lie})
+    take_orders({"at": at, "lie": lie})
