@@ -46,14 +46,18 @@ IDLE_SECONDS = 0.3
 REOPEN_EACH = 4  # rounds
 ENOUGH_SAMPLES = 12  # for a slope
 GROWN_BYTES = 256 * 1024
-"""What the memory may have grown in the second half, whatever the slope: some pages here and there. A
-byte for each message of a long soak would be more."""
+"""What the memory may have grown in the second half, whatever the slope: some pages here and there.
+A byte for each message of a long soak would be more."""
 
 GROWN_BLOCKS = 500
 """The same for the blocks that CPython's allocator has given out. Caches of a bounded size (the
 decoder's, the type cache's) fill up slowly."""
 
 GROWN_BYTES_AT_FIRST = 4 << 20  # in a run that is too short for a slope
+
+
+SUMMED = ("lost", "doubled", "polls", "polls that raised")
+"""What the figures tell of all loops together."""
 
 
 class Slope(NamedTuple):
@@ -185,7 +189,10 @@ def soak(
         "good messages": it.messages.total() - it.messages["turned away"],
         "faults": it.faults.total(),
         "good messages per second": round(it.messages.total() / took),
+        "lost": said["lost"],
+        "doubled": said["doubled"],
         "polls": said["polls"],
+        "polls that raised": said["polls that raised"],
         "longest poll without its longest command, CPU ms": round(1e3 * said["longest poll"], 2),
         "polls of more than 10 ms so": said["polls of more than twice the budget"],
         "log lines": said["log lines"],
@@ -247,20 +254,21 @@ def campaign(seconds: float) -> Figures:
     loops = [loop for loop in LOOPS if available(loop)]
     messages: Counter[str] = Counter()
     faults: Counter[str] = Counter()
+    summed: Counter[str] = Counter()
     of_loops: Figures = {}
     with Clients() as clients:
         for loop in loops:
             good, bad, figures = soak(loop, seconds / len(loops), clients)
             messages += good
             faults += bad
+            summed.update({name: int(figures.pop(name)) for name in SUMMED})
             of_loops |= {f"{loop}: {name}": figure for name, figure in figures.items()}
             print(f"{loop}: {figures}", flush=True)
     turned_away = messages.pop("turned away", 0)
     return {
         "loops": ", ".join(loops),
         "good messages": messages.total(),
-        "lost": 0,
-        "doubled": 0,
+        **summed,
         "faults injected": faults.total(),
         "good clients turned away for want of a descriptor, and back": turned_away,
         **{f"good messages: {kind}": count for kind, count in messages.most_common()},

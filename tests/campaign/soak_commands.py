@@ -45,14 +45,18 @@ class Ledger:
 
     def __init__(self) -> None:
         self.last: dict[str, int] = {}
+        self.lost = self.doubled = 0
         self.violations: list[str] = []
 
     def took(self, client: str, number: int, data: bytes) -> None:
         """Write down that a message was run."""
         last = self.last.get(client, -1)
-        if number != last + 1:
-            kind = "doubled" if number <= last else "lost"
-            self.violations.append(f"{kind}: {client} sent {last}, then {number} was run")
+        if number > last + 1:
+            self.lost += number - last - 1
+            self.violations.append(f"lost: {client}: behind {last} {number} was run")
+        elif number <= last:
+            self.doubled += 1
+            self.violations.append(f"doubled: {client}: behind {last} {number} was run")
         if data != question(number):
             self.violations.append(f"{client}: the payload of {number} is another one")
         self.last[client] = number

@@ -104,6 +104,7 @@ class Measured(Server[Any]):
         try:
             return super().poll(ctx, max_commands=max_commands, max_seconds=max_seconds)
         except BaseException as error:
+            ctx.raised += 1
             ctx.problems.append(f"poll raised {error!r}")
             raise
         finally:
@@ -124,7 +125,7 @@ class Host(logging.Handler):
         self.longest = 0.0  # CPU seconds of a command in the poll that is running
         self.problems: list[str] = []
         self.polls = self.nested = self.forks = self.starved = self.servers = self.lines = 0
-        self.over_budget = 0
+        self.over_budget = self.raised = 0
         self.longest_poll = 0.0  # without its longest command
         self.children: dict[int, float] = {}
         self.taken: list[int] = []
@@ -255,7 +256,10 @@ def main(name: str, path: str, broken: str = "") -> None:
             {
                 "problems": host.problems[:20],
                 "violations": host.ledger.violations[:20],
+                "lost": host.ledger.lost,
+                "doubled": host.ledger.doubled,
                 "polls": host.polls,
+                "polls that raised": host.raised,
                 "polls of more than twice the budget": host.over_budget,
                 "longest poll": host.longest_poll,
                 "nested loops": host.nested,
