@@ -139,7 +139,7 @@ def many_at_once(wanted: int) -> Figures:
 
 
 def poll_cost(crowded: Server[Any], empty: Server[Any]) -> Figures:
-    """Compare the polls of two servers, one with idle clients, in alternating rounds of CPU time."""
+    """Compare the CPU time of two servers' polls in alternating rounds; one has idle clients."""
     host = Host(log=deque(maxlen=1))  # type: ignore[arg-type]
     idle_polls, calls = 2000, 300
     frame = call(1, "Echo", value=1)
@@ -274,8 +274,8 @@ def campaign(seconds: float) -> Figures:
     ends = time.monotonic() + seconds
     figures = many_at_once(10_000 if seconds >= 30 else 1_000)
     figures |= storm()
-    figures |= pipelines(seconds / 6)
-    figures |= sequence(max(seconds / 6, ends - time.monotonic()))
+    figures |= pipelines(min(30.0, seconds / 8))
+    figures |= sequence(max(seconds / 8, ends - time.monotonic()))
     return figures
 
 

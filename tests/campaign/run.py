@@ -60,9 +60,9 @@ TABLE = [
     Entry("fuzz_sockets", 14),
     Entry("model", 8),
     Entry("oldest_dependencies", 6),
-    Entry("load", 8, alone=True),
+    Entry("load", 10, alone=True),
     Entry("soak_bites", 2, alone=True),
-    Entry("soak", 34, alone=True),
+    Entry("soak", 36, alone=True),
 ]
 """Every part. Complete enumerations come first: what they leave of their time goes to the rest."""
 
