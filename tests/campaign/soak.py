@@ -45,9 +45,10 @@ anew when it is opened anew."""
 IDLE_SECONDS = 0.3
 REOPEN_EACH = 4  # rounds
 ENOUGH_SAMPLES = 12  # for a slope
-GROWN_BYTES = 256 * 1024
-"""What the memory may have grown in the second half, whatever the slope: some pages here and there.
-A byte for each message of a long soak would be more."""
+GROWN_BYTES = 1 << 20
+"""What the memory may have grown in the second half, whatever the slope: one arena of CPython's
+allocator, which a single object keeps. It is a step, and not a slope, but looks like one when it
+comes late. A byte for each message of a long soak would be more."""
 
 GROWN_BLOCKS = 500
 """The same for the blocks that CPython's allocator has given out. Caches of a bounded size (the
