@@ -23,7 +23,7 @@ from soak_commands import FAILURES, Fail, Fork, Nest, Starve
 from ipcpoll import Client, CommandError
 from ipcpoll.framing import MAGIC, frame
 
-PER_SECOND = 110
+PER_SECOND = 130
 """Faults. They leave most of the time to the good clients."""
 
 MOST_HELD = 20
