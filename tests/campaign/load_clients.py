@@ -105,7 +105,7 @@ def pipeline(clients: int, seconds: float) -> list[int]:
 
     def commands() -> Iterator[Echo]:
         value = 0
-        while value % 64 or time.monotonic() < deadline:
+        while value < 64 or value % 64 or time.monotonic() < deadline:  # each gets its share
             yield Echo(value)
             value += 1
 
