@@ -10,7 +10,7 @@ MEASURED := build/measured
 
 # The steps of `make test` run one by one in their order, also under -j; the first failure ends it.
 .NOTPARALLEL:
-.PHONY: help demo test environment lint cover dist installed others bench bench-docs clean
+.PHONY: help demo test environment lint cover dist installed others bench bench-docs campaign clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-11s %s\n", $$1, $$2 }' Makefile
@@ -59,6 +59,11 @@ bench: ## measure beside every peer: some 12 minutes, with nothing else on the m
 bench-docs: ## draw the plots of docs/benchmarks.md and renew its tables from what make bench wrote
 	@.ci/environment .venv-bench bench
 	.venv-bench/bin/python benchmarks/plot.py $(MEASURED) docs
+
+# How long; less than an hour is only a try, and is not written into docs/reliability.md.
+MINUTES := 60
+campaign: environment ## attack every promise for MINUTES=60; docs/reliability.md tells how
+	$(PYTHON) tests/campaign/run.py --minutes $(MINUTES)
 
 clean: ## remove all that make has made
 	rm -rf .venv .venv-* build dist ipcpoll.egg-info
