@@ -222,23 +222,28 @@ def _clean(error: BaseException) -> str:
     return f"{_NOT_STRICT}: {str(error)[:200]}"
 
 
-# Small scalars are made and read here, item by item (RFC 8949, 3.1): cbor2 takes four times as long
-# to make one, and to read one it needs a stream.
+# Scalars are made and read here, item by item (RFC 8949, 3.1): cbor2 takes four times as long to
+# make a small one, to read one it needs a stream, and a mebibyte costs it ten copies.
 
 _SMALL_INTS: Final = tuple(bytes([i]) if i < 24 else bytes([0x18, i]) for i in range(256))
 _SIMPLE: Final = {0xF4: False, 0xF5: True, 0xF6: None}
 _NULL, _TRUE, _FALSE = b"\xf6", b"\xf5", b"\xf4"
-_INLINE_TEXT: Final = 23  # bytes of text whose length stands in the head itself
 _WIDTHS: Final = {0x19: 2, 0x1A: 4, 0x1B: 8, 0x38: 1, 0x39: 2, 0x3A: 4}  # bytes behind the head
+_LENGTHS: Final = {
+    **{major + length: 0 for major in (0x40, 0x60) for length in range(24)},
+    **{major + 24 + i: 1 << i for major in (0x40, 0x60) for i in range(3)},
+}
+"""The heads of byte strings and text: in how many bytes behind it the length stands."""
 _DOUBLE: Final = struct.Struct(">d")
 _HEAD_AND_4: Final = struct.Struct(">BI")
 _NO_ITEM: Final = (None, -1)
 
 
-def small_item(data: bytes, at: int) -> tuple[Any, int]:
-    """Return the small scalar that begins at `at`, and where it ends.
+def scalar_item(data: bytes, at: int) -> tuple[Any, int]:
+    """Return the scalar that begins at `at`, and where it ends.
 
-    It ends at -1 where there is none: something else, or not whole. Then `Decoder` knows more.
+    It ends at -1 where there is none: something else, a form that is seldom, or not whole. Then
+    `Decoder` knows more.
     """
     try:
         head = data[at]
@@ -246,16 +251,17 @@ def small_item(data: bytes, at: int) -> tuple[Any, int]:
             return head, at + 1
         if head == 0x18:
             return data[at + 1], at + 2
-        if 0x60 <= head <= 0x78:
-            begin = at + 1 if head < 0x78 else at + 2
-            end = begin + (head - 0x60 if head < 0x78 else data[at + 1])
-            return (data[begin:end].decode(), end) if end <= len(data) else _NO_ITEM
         if head in _SIMPLE:
             return _SIMPLE[head], at + 1
-        if 0x40 <= head <= 0x58:
-            begin = at + 1 if head < 0x58 else at + 2
-            end = begin + (head - 0x40 if head < 0x58 else data[at + 1])
-            return (data[begin:end], end) if end <= len(data) else _NO_ITEM
+        if head in _LENGTHS:
+            begin = at + 1 + _LENGTHS[head]
+            if begin == at + 1:
+                end = begin + (head & 0x1F)
+            else:
+                end = begin + int.from_bytes(data[at + 1 : begin], "big")
+            if end > len(data):
+                return _NO_ITEM
+            return data[begin:end] if head < 0x60 else data[begin:end].decode(), end
         if head in _WIDTHS:
             end = at + 1 + _WIDTHS[head]
             number = int.from_bytes(data[at + 1 : end], "big")
@@ -284,11 +290,16 @@ def encode(value: Any) -> bytes:
         if 0 <= value <= 0xFFFFFFFF:
             return _HEAD_AND_4.pack(0x1A, value)
     elif kind is str:
-        size = len(value)
-        if size < 256 and value.isascii():
-            if size <= _INLINE_TEXT:
-                return b"%c%b" % (0x60 + size, value.encode())
-            return b"\x78%c%b" % (size, value.encode())
+        try:
+            text = value.encode()
+        except UnicodeEncodeError:
+            _refuse(value)
+        size = len(text)
+        item: bytes = b"%c%b" % (0x60 + size, text) if size < 24 else _head(0x60, size) + text
+        return item
+    elif kind is bytes:
+        item = _head(0x40, len(value)) + value
+        return item
     elif value is None:
         return _NULL
     elif kind is bool:
@@ -298,7 +309,7 @@ def encode(value: Any) -> bytes:
     if not _is_plain(value):
         _refuse(value)
     try:
-        item: bytes = cbor2.dumps(value)
+        item = cbor2.dumps(value)
     except UnicodeEncodeError:
         _refuse(value)
     except (Exception, KeyboardInterrupt, SystemExit):
@@ -322,6 +333,7 @@ def map_head(length: int) -> bytes:
 def _head(major: int, length: int) -> bytes:
     if length < 24:
         return bytes([major + length])
-    if length < 0x100:
-        return bytes([major + 24, length])
-    return bytes([major + 25]) + length.to_bytes(2, "big")
+    for more, width in enumerate((1, 2, 4, 8)):
+        if length < 1 << 8 * width:
+            return bytes([major + 24 + more]) + length.to_bytes(width, "big")
+    raise AssertionError("no item is as long")  # pragma: no cover

@@ -29,6 +29,7 @@ _BYTES_0: Final = 0x40  # byte string, length 0 in the head itself
 _BYTES_23: Final = 0x57  # byte string, length 23 in the head itself
 _LENGTH_BYTES: Final = {0x58: 1, 0x59: 2, 0x5A: 4, 0x5B: 8}  # byte string, length in n bytes
 _INDEFINITE: Final = 0x5F
+_MOST_SMALL: Final = 4096  # bytes of a part of a frame that is worth joining to the next
 
 _SHORT_HEADS: Final = {MAGIC + bytes([_BYTES_0 + length]): length for length in range(24)}
 """The first three bytes of a frame, and the length of its payload; -1: the next byte tells it."""
@@ -77,17 +78,21 @@ class FrameBuffer:
     the payload is buffered.
     """
 
-    __slots__ = ("_buffer", "_error", "_start", "max_payload")
+    __slots__ = ("_buffer", "_error", "_missing", "_parts", "_start", "max_payload")
 
     def __init__(self, max_payload: int) -> None:
         self.max_payload = max_payload
-        self._buffer: bytes | bytearray = b""
+        self._buffer = b""
         self._start = 0  # where the next frame begins in the buffer
+        # What came behind the buffer of a frame that is not whole, and how much of it is missing.
+        # Joined when all is there: so a large frame is copied once, however many reads it takes.
+        self._parts: list[bytes | bytearray] = []
+        self._missing = 0
         self._error: WireError | None = None
 
     def __len__(self) -> int:
         """Return how many bytes wait."""
-        return len(self._buffer) - self._start
+        return len(self._buffer) - self._start + sum(map(len, self._parts))
 
     @property
     def broken(self) -> bool:
@@ -96,17 +101,23 @@ class FrameBuffer:
 
     def feed(self, data: bytes) -> None:
         """Take in what was received. Never raises; what is wrong is said by `next`."""
-        if self._error is None:
-            waits = len(self)
-            if not waits:
-                self._buffer, self._start = data, 0  # most often whole frames: nothing is copied
-            elif isinstance(self._buffer, bytearray):
-                self._buffer += data
-            elif waits < len(data):
-                self._buffer, self._start = self._buffer[self._start :] + data, 0
-            else:  # a large frame comes in many parts
-                self._buffer = bytearray(self._buffer)
-                self._buffer += data
+        if self._error is not None:
+            return
+        if self._start == len(self._buffer) and not self._parts:
+            self._buffer, self._start = data, 0  # most often whole frames: nothing is copied
+            return
+        parts = self._parts
+        self._missing -= len(data)
+        if len(data) >= _MOST_SMALL:
+            parts.append(data)
+        elif parts and type(parts[-1]) is bytearray and len(parts[-1]) < _MOST_SMALL:
+            parts[-1] += data  # an object for each byte would cost more than all of them
+        else:
+            parts.append(bytearray(data))
+        if self._missing <= 0:
+            self._buffer = b"".join([self._buffer[self._start :], *parts])
+            self._start = self._missing = 0
+            parts.clear()
 
     @property
     def fault(self) -> WireError | None:
@@ -128,74 +139,68 @@ class FrameBuffer:
     def take(self, most: int) -> list[bytes]:
         """Return the next whole payloads, at most so many. Never raises: see `fault`."""
         payloads: list[bytes] = []
+        if self._missing > 0:
+            return payloads
         buffer, start = self._buffer, self._start
         size = len(buffer)
-        half = False
         # A frame with a short head is told at its first three bytes, by one look into a table: the
         # work of `_whole_frame` costs three times as much, and there are thousands in a second.
-        whole = buffer if type(buffer) is bytes and self.max_payload >= MOST_SHORT else None
+        heads = _SHORT_HEADS if self.max_payload >= MOST_SHORT else {}
         while start < size and len(payloads) < most:
-            length = None if whole is None else _SHORT_HEADS.get(whole[start : start + 3])
-            if length is None:
-                begin = end = size + 1
-            elif length >= 0:
-                begin = start + 3
-                end = begin + length
-            else:
-                begin = start + 4
-                end = begin + buffer[start + 3] if begin <= size else begin
-            if end > size:
+            length = heads.get(buffer[start : start + 3])
+            begin = start + 3
+            if length == -1:
+                length = buffer[begin] if begin < size else size
+                begin += 1
+            if length is None or begin + length > size:
                 try:
-                    span = self._whole_frame(start)
+                    begin, length = self._whole_frame(start)
                 except WireError as error:
                     self._error = error
                     start = size  # the rest is lost
                     break
-                if span is None:
-                    half = True
+                if begin + length > size:
+                    self._missing = begin + length - size
                     break
-                begin, end = span
-            payloads.append(
-                bytes(memoryview(buffer)[begin:end]) if whole is None else whole[begin:end]
-            )
-            start = end
+            payloads.append(buffer[begin : begin + length])
+            start = begin + length
         if start == size:
             self._buffer, self._start = b"", 0
-        elif half and start:
+        elif self._missing:
             # Forget the frames that were given: the buffer must not grow with the stream.
             self._buffer, self._start = buffer[start:], 0
         else:
             self._start = start
         return payloads
 
-    def _whole_frame(self, start: int) -> tuple[int, int] | None:
-        """Return where the payload of a frame begins and ends, None while it is not whole."""
+    def _whole_frame(self, start: int) -> tuple[int, int]:
+        """Return where the payload of a frame begins and how long it is, as far as is known.
+
+        Where not even the head is whole, so much that one byte more is missing.
+        """
         buffer = self._buffer
         got = len(buffer) - start
+        if buffer[start : start + 2] != MAGIC:
+            self._refuse_bad_magic(start, got)
         if got < len(MAGIC) + 1:
-            self._refuse_bad_magic(start, got)
-            return None
-        if buffer[start] != _MAGIC_0 or buffer[start + 1] != _MAGIC_1:
-            self._refuse_bad_magic(start, got)
+            return len(buffer), 1
         head = buffer[start + 2]
         begin = start + 3
         if _BYTES_0 <= head <= _BYTES_23:
-            size = head - _BYTES_0
-        elif (width := _LENGTH_BYTES.get(head)) is not None:
-            if got < 3 + width:
-                return None
-            begin += width
-            size = int.from_bytes(buffer[start + 3 : begin], "big")
-        else:
+            return begin, head - _BYTES_0
+        width = _LENGTH_BYTES.get(head)
+        if width is None:
             raise WireError(MALFORMED, _bad_head(head), fatal=True)
+        if got < 3 + width:
+            return len(buffer), 1
+        size = int.from_bytes(buffer[begin : begin + width], "big")
         if size > self.max_payload:
             raise WireError(
                 TOO_LARGE,
                 f"the frame announces {size} bytes, the limit is {self.max_payload}",
                 fatal=True,
             )
-        end = begin + size
-        return (begin, end) if end <= len(buffer) else None
+        return begin + width, size
 
     def _refuse_bad_magic(self, start: int, got: int) -> None:
         first = bytes(self._buffer[start : start + min(got, len(MAGIC))])
@@ -209,12 +214,6 @@ class FrameBuffer:
         else:
             message = f"a frame begins with the bytes d8 18, not {first.hex(' ')}"
         raise WireError(MALFORMED, message, fatal=True)
-
-    def _compact(self) -> None:
-        """Forget the frames that were given: the buffer must not grow with the stream."""
-        if self._start:
-            self._buffer = self._buffer[self._start :]
-            self._start = 0
 
 
 def _bad_head(head: int) -> str:

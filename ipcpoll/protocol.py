@@ -244,7 +244,7 @@ class ServerProtocol(_Protocol):
         arrived = 0.0
         if payload[:1] != _SHORT_CALL_HEAD:
             arrived = self._arrivals.pop(0)
-        elif len(payload) <= _MOST_READ and (call := self._read_call(payload)) is not None:
+        elif (call := self._read_call(payload)) is not None:
             return call
         # By the same look that counted it, or a cancel that can't be read would count for ever.
         if self._cancels and (cancelled := _cancelled_id(payload)) is not None:
@@ -451,7 +451,7 @@ class ClientProtocol(_Protocol):
             call_id = int.from_bytes(payload[2:at], "big")
         if payload[at : at + 1] != _ANSWER_ITEM or call_id not in self.calls:
             return None
-        value, end = codec.small_item(payload, at + 1)
+        value, end = codec.scalar_item(payload, at + 1)
         if end != len(payload):
             return None
         del self.calls[call_id]

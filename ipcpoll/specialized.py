@@ -1,6 +1,6 @@
 """Two functions for one command class, written for it: its calls to bytes, and back. No I/O.
 
-For ``Add(a: int, b: int)`` they look like this, in which `small_item` and `item` are the codec's:
+For ``Add(a: int, b: int)`` they look like this, in which `scalar_item` and `item` are the codec's:
 
     def read(data, at, call_id):
         if data[at:at+2] != b'\\x61a':
@@ -10,7 +10,7 @@ For ``Add(a: int, b: int)`` they look like this, in which `small_item` and `item
         if v0 < 24:
             at += 1
         else:
-            v0, at = small_item(data, at)
+            v0, at = scalar_item(data, at)
             if at < 0:
                 return None
         …  # the same for b
@@ -83,7 +83,7 @@ def specialize(
         "new": object.__new__,
         "scalars": SCALARS,
         "set_attribute": object.__setattr__,
-        "small_item": codec.small_item,
+        "scalar_item": codec.scalar_item,
         **{f"k{i}": kind for i, kind in enumerate(kinds)},
     }
     exec("\n".join([*_read_lines(cls, fields, keys), *_write_lines(fields)]), names)
@@ -111,7 +111,7 @@ def _read_lines(cls: type, fields: list[str], keys: list[bytes]) -> list[str]:
             f"    if {value} < 24:",
             "        at += 1",
             "    else:",
-            f"        {value}, at = small_item(data, at)",
+            f"        {value}, at = scalar_item(data, at)",
             "        if at < 0:",
             "            return None",
         ]

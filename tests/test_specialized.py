@@ -19,7 +19,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from wire import IDS, LEAVES, framed, head
 
-from ipcpoll.codec import Decoder, encode, small_item
+from ipcpoll.codec import Decoder, encode, scalar_item
 from ipcpoll.errors import WireError
 from ipcpoll.limits import DEFAULT_LIMITS, Limits
 from ipcpoll.protocol import Answer, ClientProtocol, ServerProtocol
@@ -221,7 +221,8 @@ def test_what_is_read_is_what_was_written(command, call_id):
         (Checked(3), False),  # its own code runs, and in its turn
         (Watched(4), False),
         (Mixed(5, [], None), None),
-        (Scalars(1, True, 1.5, "x" * 256, b"", None), None),  # no small item
+        (Scalars(1, True, 1.5, "x" * 70_000, b"", None), True),
+        (Scalars(1, True, 1.5, "", b"x" * 70_000, None), True),
     ],
     ids=repr,
 )
@@ -315,8 +316,8 @@ def test_any_fields_give_the_same_both_ways(call_id, fields, data):
 
 
 @given(st.binary(max_size=12) | LEAVES.map(cbor2.dumps), st.binary(max_size=3))
-def test_small_item_is_what_the_decoder_would_read(item, behind):
-    value, end = small_item(b"\x83" + item + behind, 1)
+def test_scalar_item_is_what_the_decoder_would_read(item, behind):
+    value, end = scalar_item(b"\x83" + item + behind, 1)
     if end >= 0:
         decoded = DECODER.decode(item[: end - 1] if end - 1 <= len(item) else item + behind)
         assert (type(value), repr(value)) == (type(decoded), repr(decoded))
