@@ -3,10 +3,9 @@
 One line of `corpus.txt` is one input: the property that it is for (`fuzz_properties.py`), and its
 bytes in hex. `make test` checks them all, and each campaign begins with them.
 
-The corpus is made by coverage: the guided fuzzer starts from what is there and from streams made by
-chance, and libFuzzer's merge keeps of all that was found the smallest inputs that reach the same
-branches. Inputs that once found a bug may be added by hand; the merge keeps them out of its hands
-if they stand above the line of dashes.
+What is kept: of all that the guided fuzzer found, of streams made by chance, and of what was there
+before, the inputs that take a step from one line to another that no shorter input takes. Inputs
+that once found a bug are added by hand, above the line of dashes, and stay.
 
     python tests/campaign/corpus.py --seconds 600
 """
@@ -15,11 +14,14 @@ from __future__ import annotations
 
 import argparse
 import hashlib
+import os
 import random
 import sys
 import tempfile
+from collections.abc import Callable
 from pathlib import Path
-from typing import Final
+from types import FrameType
+from typing import Any, Final
 
 if __name__ == "__main__":
     root = Path(__file__).resolve().parent.parent.parent
@@ -56,26 +58,57 @@ def some_inputs(maker: Maker, name: str, count: int) -> list[bytes]:
     return [bytes([maker.below(256)]) + maker.stream(message) for _ in range(count)]
 
 
+def fewest(check: Callable[[bytes], int], inputs: list[bytes]) -> list[bytes]:
+    """Return the inputs that take a step between lines which no shorter one takes."""
+    taken: set[tuple[object, int, int]] = set()
+    steps: set[tuple[object, int, int]] = set()
+    package = f"{os.sep}ipcpoll{os.sep}"
+
+    def enter(frame: FrameType, event: str, argument: object) -> Any:
+        if package not in frame.f_code.co_filename:
+            return None
+        last = 0
+
+        def step(frame: FrameType, event: str, argument: object) -> Any:
+            nonlocal last
+            steps.add((frame.f_code, last, frame.f_lineno))
+            last = frame.f_lineno
+            return step
+
+        return step
+
+    kept = []
+    for data in sorted(set(inputs), key=lambda data: (len(data), data)):
+        steps.clear()
+        sys.settrace(enter)
+        try:
+            check(data)
+        finally:
+            sys.settrace(None)
+        if not steps <= taken:
+            taken |= steps
+            kept.append(data)
+    return kept
+
+
 def make(seconds: float) -> None:
     """Look for new ways for some time, and write the corpus anew."""
     import fuzz_guided
+    from fuzz_parser import quiet
     from fuzz_properties import ITEMS, PROPERTIES
 
-    kept, found = FILE.read_text(encoding="ascii").split(f"{LINE}\n")[0], []
-    for name in PROPERTIES:
-        maker = Maker(random.Random(name), ITEMS)
+    by_hand = FILE.read_text(encoding="ascii").split(f"{LINE}\n")[0]
+    lines = []
+    for name, check in PROPERTIES.items():
+        inputs = load(name) + some_inputs(Maker(random.Random(name), ITEMS), name, 1000)
         with tempfile.TemporaryDirectory() as folder:
-            old, new = Path(folder, "old"), Path(folder, "new")
-            old.mkdir()
-            new.mkdir()
-            write_files(load(name) + some_inputs(maker, name, 2000), old)
-            print(name, fuzz_guided.run(name, seconds / len(PROPERTIES), old))
-            fuzz_guided.merge(name, into=new, of=old)
-            inputs = sorted(
-                (file.read_bytes() for file in new.iterdir()), key=lambda d: (len(d), d)
-            )
-            found += [f"{name} {data.hex()}\n" for data in inputs if len(data) <= MOST_BYTES]
-    FILE.write_text(f"{kept}{LINE}\n{''.join(found)}", encoding="ascii")
+            write_files(inputs, Path(folder))
+            print(name, fuzz_guided.run(name, seconds / len(PROPERTIES), Path(folder)))
+            inputs = [file.read_bytes() for file in Path(folder).iterdir()]
+        with quiet():
+            kept = fewest(check, [data for data in inputs if len(data) <= MOST_BYTES])
+        lines += [f"{name} {data.hex()}\n" for data in kept]
+    FILE.write_text(f"{by_hand}{LINE}\n{''.join(lines)}", encoding="ascii")
 
 
 if __name__ == "__main__":

@@ -1,8 +1,8 @@
 """The fuzzer that is guided by coverage: atheris, on one of the properties in `fuzz_properties.py`.
 
 `run` starts it in a process of its own, since libFuzzer ends the process that it is in. Half of
-its changes are libFuzzer's, which know nothing; the others are made by `streams_at_random.py`, which
-knows frames, CBOR, ids, cancels and options.
+its changes are libFuzzer's, which know nothing; the others are made by `streams_at_random.py`,
+which knows frames, CBOR, ids, cancels and options.
 
 As a program: ``fuzz_guided.py PROPERTY LIBFUZZER-OPTIONS… FOLDER…``
 """
@@ -45,11 +45,6 @@ def run(name: str, seconds: float, folder: Path) -> Ran:
     assert done is not None, said
     inputs, took = int(done[1]), max(1, int(done[2]))
     return Ran(inputs, inputs // took, int(features[-1]) if features else 0)
-
-
-def merge(name: str, *, into: Path, of: Path) -> None:
-    """Copy of the inputs in a folder the fewest and smallest that do all that they do together."""
-    _start(name, "-merge=1", str(into), str(of))
 
 
 def _start(name: str, *arguments: str) -> str:

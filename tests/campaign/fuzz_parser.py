@@ -76,10 +76,8 @@ def check(name: str, data: Input) -> int:
         return timed(PROPERTIES[name], data)
     except Exception as error:
         small = made_smaller(PROPERTIES[name], data)
-        kind = type(error).__name__
-        raise AssertionError(
-            f"{kind}: {error}\nas corpus.txt has it: {name} {small.hex()}"
-        ) from error
+        words = f"{type(error).__name__}: {error}\nas corpus.txt has it: {name} {small.hex()}"
+        raise AssertionError(words) from error
 
 
 def made_smaller(holds: Callable[[Input], int], data: Input) -> Input:

@@ -115,7 +115,7 @@ class Words:
     d: timedelta | None = None
     e: Decimal | None = None
     f: UUID | None = None
-    g: Path = Path("/")  # noqa: RUF009 - it never changes
+    g: Path = Path("/")
     h: Literal["a", 5] = "a"
 
     def process(self, ctx: None) -> Words:
@@ -233,14 +233,17 @@ def read_frames(pieces: list[bytes]) -> tuple[list[bytes], str | None]:
     payloads: list[bytes] = []
     for piece in pieces:
         buffer.feed(piece)
+        fault = None
         try:
             while (payload := buffer.next()) is not None:
                 payloads.append(payload)
         except WireError as error:
-            assert error.fatal
+            fault = error
+        if fault is not None:
+            assert fault.fatal
             assert buffer.broken
             assert not len(buffer), "a broken stream is not kept"
-            return payloads, error.code
+            return payloads, fault.code
         assert len(buffer) < LIMIT + MAX_OVERHEAD, "more is kept than one frame"
     return payloads, None
 
@@ -260,13 +263,16 @@ def frames(data: Input) -> int:
 
 def read_payload(payload: bytes) -> Any:
     """Return the value of a payload, checked from all sides, or the `WireError`."""
+    fault = value = None
     try:
         value = DECODER.decode(payload)
     except WireError as error:
-        assert not error.fatal
-        assert error.code == "malformed"
-        assert find_fault(payload) is not None or len(payload) > MOST_ITEMS, error.message
-        return error
+        fault = error
+    if fault is not None:
+        assert not fault.fatal
+        assert fault.code == "malformed"
+        assert find_fault(payload) is not None or len(payload) > MOST_ITEMS, fault.message
+        return fault
     assert find_fault(payload) is None, find_fault(payload)
     again = DECODER.decode(encode(value))
     assert repr(again) == repr(value), "what was read is written and read as the same"
@@ -431,6 +437,26 @@ def read_answers(calls: list[Call], sent: list[bytes]) -> None:
             command = SET[call.name]
             asked = command.bind(call.fields)
             assert repr(command.decode_answer(item)) == repr(asked.process(None))
+            assert_fits(call.name, call.fields, item)
+
+
+def assert_fits(name: str, fields: Any, item: Any) -> None:
+    """Check that nothing was ignored and nothing converted that must not be. A second opinion."""
+    assert fields.keys() <= FIELDS[name].keys()
+    if name == "Echo":
+        assert type(fields["value"]) is int
+        assert fields["value"] == item
+    elif name == "Plain":
+        for field, value in fields.items():
+            expected = float(value) if field == "b" and type(value) is int else value
+            assert repr(item[field]) == repr(expected), "it was converted"
+    elif name == "Boxes":
+        assert (fields.get("f") or {}).keys() <= {"a", "b"}
+        nodes = [fields.get("g", {})]
+        while nodes:
+            node = nodes.pop()
+            assert node.keys() <= {"a", "b"}
+            nodes += node.get("b", [])
 
 
 # ---------------------------------------------------------------------------------------------

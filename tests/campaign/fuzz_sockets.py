@@ -250,7 +250,7 @@ def deceive(path: str, seed: int) -> Counter[str]:
     chance = random.Random(seed)
     maker = Maker(chance, fuzz_properties.ITEMS)
     stream = b"".join(maker.frame(maker.response()) for _ in range(chance.randrange(6)))
-    for _ in range(chance.randrange(3)):
+    for _ in range(chance.randrange(2)):
         stream = maker.mutated(stream, maker.response)
     ended: list[int] = []
     with socket.socket(socket.AF_UNIX) as listener, Client(path, timeout=PATIENCE) as client:

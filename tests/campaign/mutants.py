@@ -150,7 +150,7 @@ class _Maker:
                 yield from self.block(handler.body, inner)
 
     def condition(self, head: _Head, test: ast.expr) -> Iterator[Mutant]:
-        """Give what takes one way only. The wrong way each time is noticed by whoever notices both."""
+        """Give what takes one way only. Whoever notices both notices the wrong way each time."""
         yield self.mutant(head, test, "False")
         if isinstance(head.statement, ast.If):
             yield self.mutant(head, test, "True")
@@ -200,7 +200,7 @@ class _Maker:
                 same = " and " if isinstance(operation, ast.And) else " or "
                 for place in range(len(terms)):
                     yield f"({same.join(terms[:place] + terms[place + 1 :])})"
-            case ast.IfExp(test=test, body=body, orelse=orelse):
+            case ast.IfExp(body=body, orelse=orelse):
                 yield f"({self.text(body)})"
                 yield f"({self.text(orelse)})"
             case ast.Call():
@@ -252,17 +252,12 @@ class _Maker:
         return begin, self.starts[node.end_lineno - 1] + node.end_col_offset
 
     def mutant(self, head: _Head, node: ast.AST, becomes: str) -> Mutant:
-        """Return the module with `becomes` in the place of `node`; lines below stay where they are."""
+        """Return the module with `becomes` in the place of `node`; the lines below stay."""
         begin, end = self.span(node)
-        lost_lines = self.bytes[begin:end].count(b"\n") - becomes.count("\n")
-        if isinstance(node, ast.stmt):
-            new = becomes + "\n" * lost_lines
-        else:
-            new = becomes.replace("\n", " ")
-            lost_lines = self.bytes[begin:end].count(b"\n")
-            new = new if not lost_lines else f"({new}" + "\n" * lost_lines + ")"
-            if isinstance(node, ast.Slice):
-                new = becomes.replace("\n", " ")
+        lost_lines = "\n" * self.bytes[begin:end].count(b"\n")
+        new = becomes.replace("\n", " ")
+        if lost_lines:
+            new = f"({new}{lost_lines})" if isinstance(node, ast.expr) else f"{new}{lost_lines}"
         source = (self.bytes[:begin] + new.encode() + self.bytes[end:]).decode()
         first, last = head.lines
         start, stop = self.starts[first - 1], self.starts[last]
