@@ -64,7 +64,7 @@ MOST_MEMORY: Final = 4 << 30
 PATIENCE: Final = 600
 """Seconds of real time after which a process that uses no CPU is given up."""
 
-_SLACK: Final = 3.0
+_SLACK: Final = 2.0
 """CPU seconds that a test may take longer, beside five times what it takes without a mutant."""
 
 SURVIVED, KILLED = 0, 1
@@ -174,13 +174,13 @@ def try_mutant(module: str, mutant: Mutant, known: Baseline) -> int:
     path = ROOT / "ipcpoll" / f"{module}.py"
     sys.meta_path.insert(0, _Replaced(f"ipcpoll.{module}", path, mutant.source))
     for file, tests in known.of(module, mutant).items():
-        limit_cpu(_SLACK + 5 * known.cpu_of_importing)
+        limit_cpu(_SLACK + 3 * known.cpu_of_importing)
         if run_tests(_Chosen(tests, known.seconds), file) != 0:
             return KILLED
     return SURVIVED
 
 
-def observe() -> dict[str, Any]:
+def observe(tests: tuple[str, ...]) -> dict[str, Any]:
     """Run all the tests without a mutant; return what `Baseline` holds."""
     paths = {module: str(ROOT / "ipcpoll" / f"{module}.py") for module in MODULES}
     tracer = coverage.Coverage(
@@ -189,7 +189,7 @@ def observe() -> dict[str, Any]:
     observed = _Observed(tracer)
     began = time.process_time()
     with tracer.collect():
-        code = run_tests(observed, *TESTS)
+        code = run_tests(observed, *tests)
     assert code == 0, f"the tests fail without a mutant (pytest's exit code is {code})"
     everything = time.process_time() - began
     data = tracer.get_data()
@@ -226,8 +226,8 @@ def prepared() -> Iterator[None]:
         hypothesis.settings.load_profile(before)
 
 
-def baseline() -> Baseline:
-    """Return what is known of the tests, from a process of its own."""
+def baseline(tests: tuple[str, ...]) -> Baseline:
+    """Return what is known of the tests in these files, from a process of its own."""
     reading, writing = os.pipe()
     pid = os.fork()
     if pid == 0:
@@ -237,7 +237,7 @@ def baseline() -> Baseline:
             silence()
             with os.fdopen(writing, "w") as pipe:
                 try:
-                    json.dump(observe(), pipe)
+                    json.dump(observe(tests), pipe)
                     status = 0
                 except BaseException as error:
                     json.dump({"failed": repr(error)}, pipe)
@@ -322,13 +322,15 @@ def shown(module: str, mutant: Mutant) -> str:
     return "\n".join(["[[explained]]", *lines, f"becomes = [{json.dumps(mutant.becomes)}]"])
 
 
-def try_all(chosen: list[tuple[str, Mutant]], seconds: float) -> Trials:
-    """Try as many of the mutants as there is time for."""
+def try_all(
+    chosen: list[tuple[str, Mutant]], seconds: float, tests: tuple[str, ...] = TESTS
+) -> Trials:
+    """Try as many of the mutants as there is time for, with the tests in these files."""
     deadline = time.monotonic() + seconds
     before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGCHLD})
     try:
         with prepared():
-            trials = Trials(baseline(), len(os.sched_getaffinity(0)))
+            trials = Trials(baseline(tests), len(os.sched_getaffinity(0)))
             for module, mutant in chosen:
                 if time.monotonic() > deadline:
                     break
