@@ -9,7 +9,7 @@ BENCHMARKS := $(filter-out benchmarks/_%,$(wildcard benchmarks/*.py))
 
 # The steps of `make test` run one by one in their order, also under -j; the first failure ends it.
 .NOTPARALLEL:
-.PHONY: help demo test environment lint cover dist installed others bench clean
+.PHONY: help demo test environment lint cover dist installed others oldest nogil bench clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-10s %s\n", $$1, $$2 }' Makefile
@@ -46,6 +46,12 @@ installed: dist ## install the wheel somewhere else, and use it there
 
 others: environment ## the tests under the other CPythons on this machine
 	.ci/other-pythons
+
+oldest: environment ## the tests with the oldest dependencies that are allowed
+	$(PYTHON) tests/campaign/oldest_dependencies.py
+
+nogil: environment ## the tests under a free-threaded CPython, if there is one
+	$(PYTHON) tests/campaign/free_threaded.py
 
 bench: environment ## measure, and print the figures
 	@for file in $(BENCHMARKS); do $(PYTHON) "$$file" || exit; done
