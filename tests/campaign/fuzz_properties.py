@@ -380,18 +380,30 @@ def expected_of_server(stream: bytes, limits: Limits) -> list[Any]:
         kind = "bad" if isinstance(value, WireError) else request_of(value, in_flight)
         if kind == "call" and value[0] % 2:
             in_flight.add(value[0])
-        expected.append(kind)
+        expected.append((kind, *blamed(payload, in_flight)) if kind == "bad" else kind)
     return expected if fault is None else [*expected, fault]
 
 
-def kind_of_request(one: Any) -> str:
+def blamed(payload: bytes, in_flight: set[int]) -> tuple[int | None, bool]:
+    """Return the call that fails with a bad payload, and whether anybody is told."""
+    if payload[:1] not in (b"\x83", b"\x84"):
+        return None, True
+    first = payload[1] if len(payload) > 1 else 0xFF
+    width = {24: 1, 25: 2, 26: 4, 27: 8}.get(first, 0)
+    call_id = int.from_bytes(payload[2 : 2 + width], "big") if width else first
+    if first > 27 or len(payload) < 2 + width or call_id in in_flight:
+        return None, first != 0xF6
+    return call_id, True
+
+
+def kind_of_request(one: Any) -> Any:
     if isinstance(one, Cancel):
         return "cancel"
     if isinstance(one, Call):
         return "notification" if one.call_id is None else "call"
-    code, _, _, fatal = one
+    code, call_id, answerable, fatal = one
     assert fatal or code == "malformed"
-    return str(code) if fatal else "bad"
+    return code if fatal else ("bad", call_id, answerable)
 
 
 _FEW: Final = tuple(Limits(max_frames_waiting=most, max_frame=4096) for most in (1, 2, 3, 16))
