@@ -35,9 +35,17 @@ if __name__ == "__main__":
 
 import corpus  # noqa: E402
 import fuzz_guided  # noqa: E402
-from fuzz_properties import ITEMS, PROPERTIES, Input, timed  # noqa: E402
+from fuzz_properties import (  # noqa: E402
+    ITEMS,
+    MOST_CPU,
+    PROPERTIES,
+    Input,
+    cpu_of_64_kib,
+    timed,
+)
 from part import Figures, run_as_program  # noqa: E402
 from streams_at_random import Maker  # noqa: E402
+from test_hazards_frames import slowness  # noqa: E402
 
 GUIDED: Final = 0.3
 """The part of the time that the guided fuzzer has."""
@@ -112,6 +120,8 @@ class Fuzzer:
         self.pool = [data[1:] for data in corpus.load(name)]
         self.pool += [maker.stream(self.message) for _ in range(max(50, _POOL - len(self.pool)))]
         self.inputs = self.executions = 0
+        self.dearest = 0.0
+        """CPU seconds of the slowest 64 KiB that were tried."""
 
     def batch(self) -> None:
         """Check some more: mostly changes of streams that went before."""
@@ -125,6 +135,15 @@ class Fuzzer:
                 pool[maker.below(len(pool))] = stream
             self.executions += check(self.name, bytes([maker.below(256)]) + stream)
             self.inputs += 1
+        if self.name == "server" and self.inputs % (5 * _BATCH) == 0:
+            self.try_64_kib()
+
+    def try_64_kib(self) -> None:
+        """Check that 64 KiB of some item take no more CPU than they may."""
+        item = self.maker.item()
+        took = cpu_of_64_kib(item)
+        self.dearest = max(self.dearest, took)
+        assert took < MOST_CPU * slowness(took, MOST_CPU), f"{took:.3f} s for 64 KiB: {item.hex()}"
 
     def run(self, seconds: float) -> None:
         """Check batches until the time is over."""
@@ -173,6 +192,8 @@ def campaign(seconds: float) -> Figures:
             figures[f"{name}, inputs"] = fuzzer.inputs
             figures[f"{name}, inputs per s of CPU"] = round(fuzzer.inputs / took)
             executions[name] += fuzzer.executions
+            if fuzzer.dearest:
+                figures["dearest 64 KiB (ms of CPU)"] = round(fuzzer.dearest * 1000, 1)
     figures["parser executions"] = executions["frames"]
     figures["full-stack executions"] = executions["server"] + executions["client"]
     figures["grown (KiB)"] = grown // 1024
