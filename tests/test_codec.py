@@ -1,6 +1,9 @@
 """Plain values to CBOR and back, strictly: for any bytes a plain value or a `WireError`."""
 
+import collections
 import functools
+import http
+import time
 
 import cbor2
 import pytest
@@ -408,6 +411,20 @@ UNPLAIN = [
         TypeError,
         f"a value of type `complex` can't be carried - at `$.{'k' * 38}…`",
     ),
+    # What derives from a plain type is none.
+    *[
+        (
+            [value],
+            TypeError,
+            f"a value of type `{type(value).__name__}` can't be carried - at `$[0]`",
+        )
+        for value in (
+            http.HTTPStatus.OK,
+            http.HTTPMethod.GET,
+            collections.OrderedDict(),
+            time.gmtime(0),
+        )
+    ],
     # What stands before it is as large as may be.
     (
         [2**64 - 1, -(2**63), "", 1j],
