@@ -91,6 +91,7 @@ BROKEN = [
     pytest.param(b"\x16\x03\x01\x02", "a frame begins with the bytes d8 18, not 16 03", id="TLS"),
     pytest.param(b"\xd8\x19\x41", "a frame begins with the bytes d8 18, not d8 19", id="tag 25"),
     pytest.param(b"\xd9\x00\x18", "a frame begins with the bytes d8 18, not d9 00", id="long tag"),
+    pytest.param(b"\x7f\x00", "a frame begins with the bytes d8 18, not 7f 00", id="DEL"),
     pytest.param(b"\x9d\x18\x41\x00", "a frame begins with the bytes d8 18, not 9d 18", id="9d 18"),
     pytest.param(b"\xd8\x00\x18", "a frame begins with the bytes d8 18, not d8 00", id="d8 00 18"),
     pytest.param(
