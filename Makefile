@@ -10,7 +10,8 @@ MEASURED := build/measured
 
 # The steps of `make test` run one by one in their order, also under -j; the first failure ends it.
 .NOTPARALLEL:
-.PHONY: help demo test environment lint cover dist installed others bench bench-docs campaign clean
+.PHONY: help demo test environment lint cover dist installed others
+.PHONY: bench bench-docs campaign oldest nogil clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-11s %s\n", $$1, $$2 }' Makefile
@@ -62,8 +63,15 @@ bench-docs: ## draw the plots of docs/benchmarks.md and renew its tables from wh
 
 # How long; less than an hour is only a try, and is not written into docs/reliability.md.
 MINUTES := 60
-campaign: environment ## attack every promise for MINUTES=60; docs/reliability.md tells how
-	$(PYTHON) tests/campaign/run.py --minutes $(MINUTES)
+campaign: ## attack every promise for MINUTES=60; docs/reliability.md tells how
+	@.ci/environment .venv-campaign campaign
+	.venv-campaign/bin/python tests/campaign/run.py --minutes $(MINUTES)
+
+oldest: environment ## the tests with the oldest dependencies that are allowed
+	$(PYTHON) tests/campaign/oldest_dependencies.py
+
+nogil: environment ## the tests under a free-threaded CPython, if there is one
+	$(PYTHON) tests/campaign/free_threaded.py
 
 clean: ## remove all that make has made
 	rm -rf .venv .venv-* build dist ipcpoll.egg-info

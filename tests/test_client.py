@@ -425,6 +425,11 @@ def test_hazard_18_full_backlog(directory):
         send(Echo(1), path, timeout=0.05)
 
 
+def _call_and_interrupt(client):
+    signal.setitimer(signal.ITIMER_REAL, 0.05)
+    client.call(Echo(1))
+
+
 def test_interrupted_wait_gives_the_call_up(server):
     """Ctrl-C while a call waits: the call is cancelled, the client stays good."""
 
@@ -434,9 +439,9 @@ def test_interrupted_wait_gives_the_call_up(server):
     before = signal.signal(signal.SIGALRM, interrupt)
     try:
         with Client(server.address, timeout=PATIENCE) as client:
-            signal.setitimer(signal.ITIMER_REAL, 0.05)
+            client.notify(Echo(0))  # it is connected before the timer runs
             with pytest.raises(KeyboardInterrupt):
-                client.call(Echo(1))
+                _call_and_interrupt(client)
             host = Host()
             thread = threading.Thread(target=lambda: host.log.append(("got", client.call(Echo(2)))))
             thread.start()

@@ -982,6 +982,11 @@ def test_call_on_an_attached_client(server):
     thread.join()
 
 
+def _result_and_interrupt(future):
+    signal.setitimer(signal.ITIMER_REAL, 0.02)
+    future.result()
+
+
 def test_interrupted_result_leaves_the_client_good(fake, client):
     def interrupt(*_):
         raise KeyboardInterrupt
@@ -990,9 +995,8 @@ def test_interrupted_result_leaves_the_client_good(fake, client):
     connection = fake.accept()
     before = signal.signal(signal.SIGALRM, interrupt)
     try:
-        signal.setitimer(signal.ITIMER_REAL, 0.02)
         with pytest.raises(KeyboardInterrupt):
-            future.result()
+            _result_and_interrupt(future)
     finally:
         signal.setitimer(signal.ITIMER_REAL, 0)
         signal.signal(signal.SIGALRM, before)

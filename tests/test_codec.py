@@ -1,5 +1,10 @@
 """Plain values to CBOR and back, strictly: for any bytes a plain value or a `WireError`."""
 
+import collections
+import functools
+import http
+import time
+
 import cbor2
 import pytest
 from hypothesis import given
@@ -195,11 +200,21 @@ def test_claim_of_a_length_is_not_believed(major, claim):
     assert refusal(head(ARRAY, claim) * 60).message.startswith("cut short: ")
 
 
+@pytest.mark.parametrize("key", [b"\x61a", b"\x78\x01a"])
+def test_key_that_stands_twice_is_refused(key):
+    payload = b"\xa2\x61a\x00" + key + b"\x00"
+    assert refusal(payload) == malformed("the key 'a' stands twice - at `$` (byte 4)")
+    assert refusal(b"\x81" + payload).message.startswith("the key 'a' stands twice - at `$[0]`")
+
+
 @pytest.mark.parametrize("depth", [65, 400, 100_000])
 def test_too_deep_is_refused(depth):
     assert refusal(arrays(depth)).message.startswith("more than 64 levels - at `$[0][0]")
     assert refusal(arrays(depth - 1, b"\x80")).message.startswith("more than 64 levels")
     assert refusal(b"\xa1\x61a" * depth + b"\x00").message.startswith("more than 64 levels")
+    for empty in (b"\x80", b"\xa0"):
+        payload = b"\xa1\x61a" * (depth - 1) + empty
+        assert refusal(payload).message.startswith("more than 64 levels")
 
 
 @pytest.mark.parametrize(
@@ -396,6 +411,31 @@ UNPLAIN = [
         TypeError,
         f"a value of type `complex` can't be carried - at `$.{'k' * 38}…`",
     ),
+    # What derives from a plain type is none.
+    *[
+        (
+            [value],
+            TypeError,
+            f"a value of type `{type(value).__name__}` can't be carried - at `$[0]`",
+        )
+        for value in (
+            http.HTTPStatus.OK,
+            http.HTTPMethod.GET,
+            collections.OrderedDict(),
+            time.gmtime(0),
+        )
+    ],
+    # What stands before it is as large as may be.
+    (
+        [2**64 - 1, -(2**63), "", 1j],
+        TypeError,
+        "a value of type `complex` can't be carried - at `$[3]`",
+    ),
+    (
+        functools.reduce(lambda inner, _: [inner], range(64), 1j),
+        TypeError,
+        f"a value of type `complex` can't be carried - at `${'[0]' * 13}…`",
+    ),
 ]
 
 
@@ -415,5 +455,15 @@ def test_sixty_four_levels_are_encoded_and_no_more(inside):
     assert repr(decode(encode(value))) == repr(value).replace("()", "[]")
     with pytest.raises(ValueError, match=r"^more than 64 levels"):
         encode([value])
+    with pytest.raises(ValueError, match=r"^more than 64 levels"):
+        encode({"a": value})
+
+
+@pytest.mark.parametrize("empty", [[], {}, ()])
+def test_sixty_four_maps_are_encoded_and_no_more(empty):
+    value = empty
+    for _ in range(63):
+        value = {"a": value}
+    assert repr(decode(encode(value))) == repr(value).replace("()", "[]")
     with pytest.raises(ValueError, match=r"^more than 64 levels"):
         encode({"a": value})

@@ -124,6 +124,7 @@ REQUESTS = [
     (call(None, "Push", x=1.5), plain_call(None, "Push", {"x": 1.5})),
     (message(7, "Add", {}, {}), plain_call(7)),
     (message(7, "Add", {}, {"timeout": 5}), plain_call(7, timeout=5.0)),
+    (message(7, "Add", {}, {"timeout": 0}), plain_call(7, timeout=0.0)),
     (message(None, "Add", {}, {"timeout": 0.25}), plain_call(None, timeout=0.25)),
     (message(7, "Add", {}, {"timeout": None}), plain_call(7)),
     (message(7), Cancel(7)),
@@ -212,7 +213,7 @@ def test_what_the_server_sends_the_client_reads(call_id, value):
 def test_notification_and_cancel_of_the_client_are_read_by_the_server():
     server, client = server_protocol(), client_protocol()
     first, second = client.new_id(), client.new_id()
-    assert first != second
+    assert (first, second) == (1, 2)
     server.receive(client.call(first, call_payload_plain(encode(first), "Add", {"a": 1})))
     server.receive(client.notify(call_payload_plain(encode(None), "Push", {})))
     server.receive(client.cancel(first))
@@ -297,10 +298,12 @@ NO_REQUESTS = [
 )
 def test_frame_that_is_no_request_is_refused_and_the_next_is_read(payload, expected):
     """It names the call that it meant, so that only this one fails."""
-    (refused, good) = requests([framed(payload) + call(9)])
-    assert expected.message in refused.message
+    protocol = server_protocol()
+    (refused, good) = requests([framed(payload) + call(9)], protocol)
+    assert refused.message.startswith(expected.message)
     assert refused._replace(message="") == expected._replace(message="")
     assert good == plain_call(9)
+    assert protocol.calls.keys() == {9, refused.call_id} - {None}
 
 
 @pytest.mark.parametrize(("payload", "_expected"), NO_REQUESTS[::4])
@@ -408,6 +411,10 @@ def test_fault_of_the_framing_is_told_once_and_nothing_is_read_behind_it(data, e
     assert requests([call(1) + data], protocol) == [plain_call(1), expected]
     assert protocol.link is Link.LOST
     assert requests([call(2), data, b""], protocol) == []
+    protocol = server_protocol()
+    protocol.receive(data)
+    protocol.receive(data + call(2))  # before the first fault was taken
+    assert taken(protocol.next_request) == [expected]
     assert (protocol.bytes_waiting, len(protocol.waiting)) == (0, 0)
     assert protocol.can_send  # an error, to say why
 
@@ -622,6 +629,7 @@ def test_cancels_of_an_id_are_counted():
         pytest.param(framed(b"\x81\x21"), id="negative"),
         pytest.param(framed(b"\x81\x18"), id="cut short"),
         pytest.param(framed(b"\x81"), id="without an id"),
+        pytest.param(framed(b"\x80\x01"), id="no array of one"),
         pytest.param(framed(b"\x81\x02"), id="another id"),
     ],
 )
@@ -822,6 +830,37 @@ def test_closed_connection_gives_nothing(either):
 
 # ---------------------------------------------------------------------------------------------
 # Limits of what is sent
+
+
+@pytest.mark.parametrize("call_id", [0, 1, 300])
+def test_pieces_that_were_framed_before_are_sent_as_they_are(call_id):
+    server = server_protocol()
+    assert requests([call(call_id)], server) == [plain_call(call_id)]
+    items = [encode("one"), encode([2])]
+    first, second = piece_frame(call_id, items[0]), piece_frame(call_id, items[1], 3)
+    assert first == piece_frame(call_id, items[0], 0) == message(call_id, 2, "one")
+    assert second == message(call_id, 2, [2], {"lost": 3})
+    assert server.pieces(call_id, first + second, max(map(len, items))) == first + second
+    assert server.calls == {call_id: CallState.IN_FLIGHT}
+
+
+def test_pieces_over_the_limit_are_told_by_the_largest_item():
+    server = server_protocol()
+    requests([call(1)], server)
+    assert server.pieces(1, b"as they are", 200 - 32) == b"as they are"
+    with pytest.raises(FrameTooLarge, match=r"^a piece has 169 bytes, the limit is 200$"):
+        server.pieces(1, b"", 200 - 31)
+    assert server.calls == {1: CallState.IN_FLIGHT}
+
+
+def test_pieces_are_for_a_call_in_flight_and_a_peer_who_is_there():
+    server = server_protocol()
+    with pytest.raises(IllegalTransition, match="PIECE in state NONE"):
+        server.pieces(1, b"", 0)
+    requests([call(1)], server)
+    server.hang_up()
+    with pytest.raises(IllegalTransition, match="SEND in state HUNG_UP"):
+        server.pieces(1, b"", 0)
 
 
 def test_answer_over_the_limit_leaves_the_call_in_flight():
