@@ -78,8 +78,10 @@ class Place:
 
     def close(self) -> None:
         """Close the descriptors; the lock is free then. Removes nothing. Idempotent."""
-        self.lock.close()
-        self.directory.close()
+        try:
+            self.lock.close()
+        finally:  # close(2) may say that the disk is full, or broken
+            self.directory.close()
 
 
 class Listener:
