@@ -175,6 +175,9 @@ class Clients:
     def drop(self, connection: Connection) -> None:
         """Unregister and close. Idempotent, also when it was interrupted."""
         connection.close()
+        if connection.failure is not None:
+            self._log.warning("failed", f"a client was closed: {connection.failure}")
+            connection.failure = None
         if connection.late and not self.closed:
             self.forsake(connection)
         self.held -= connection.accounted
