@@ -13,85 +13,21 @@ import gc
 import logging
 import sys
 import warnings
-from collections.abc import Generator
 from concurrent.futures import Future
-from dataclasses import dataclass
 
 import pytest
 from harness import COMMANDS as BASIC
 from harness import Host, Peer, call, encode, readable, serve_until, settle
+from interrupting import LATE_COMMANDS, Interrupter
 
-from ipcpoll import Server, Subscription, Topic, Turn
+from ipcpoll import Server, Topic
 from ipcpoll.connection import Connection
 from ipcpoll.round import Round
 
 pytestmark = pytest.mark.once
 
 
-class Interrupter:
-    """Raises at the `at`-th line of the library that is executed while it is on."""
-
-    def __init__(self, at, interrupt):
-        self.at = at
-        self.interrupt = interrupt
-        self.lines = 0
-        self.where = None
-
-    def __call__(self, frame, event, _):
-        if "/ipcpoll/" not in frame.f_code.co_filename:
-            return None
-        if event == "line":
-            self.lines += 1
-            if self.lines == self.at:
-                self.where = f"{frame.f_code.co_filename}:{frame.f_lineno}"
-                sys.settrace(None)
-                raise self.interrupt
-        return self
-
-    def poll(self, server, host):
-        """Poll with the trace function on; return whether the interruption came out."""
-        before = sys.gettrace()
-        sys.settrace(self)
-        try:
-            server.poll(host)
-        except self.interrupt:
-            return True
-        finally:
-            sys.settrace(before)
-        return False
-
-
-@dataclass
-class Ask:
-    """Answered later."""
-
-    def process(self, ctx: Host) -> Future[int]:
-        future: Future[int] = Future()
-        ctx.log.append(future)
-        return future
-
-
-@dataclass
-class Steps:
-    """Answered in pieces."""
-
-    def process(self, ctx: Host) -> Generator[int | Turn, None, int]:
-        yield 1
-        yield Turn()
-        yield 2
-        return 3
-
-
-@dataclass
-class Watch:
-    """Answered as the topic says."""
-
-    def process(self, ctx: Host) -> Subscription[int]:
-        ctx.log.append(Topic[int](state=lambda: 7))
-        return ctx.log[-1].subscribe()
-
-
-COMMANDS = [*BASIC, Ask, Steps, Watch]
+COMMANDS = [*BASIC, *LATE_COMMANDS]
 
 
 def one_call(server, host, interrupter):
