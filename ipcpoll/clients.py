@@ -14,8 +14,10 @@ Who has the next turn is decided in `round`, which owns the row in which they wa
 
 from __future__ import annotations
 
+import contextlib
 import os
 import socket
+import sys
 from collections import Counter, OrderedDict
 from collections.abc import Callable, Iterator
 from typing import Final
@@ -214,7 +216,8 @@ class Clients:
             connection.receive(self._clock())  # unread input would reset the client's connection
         if not connection.hung_up:
             connection.queue(connection.protocol.error(None, error))
-            connection.flush()
+            with contextlib.suppress(OSError):  # it need not be watched any more
+                connection.flush()
             if connection.unsent:
                 self._log.warning("cut", "a client was closed that did not read its answers")
         self.drop(connection)
@@ -227,6 +230,9 @@ class Clients:
     def close(self) -> None:
         """End every connection; one whose command is on the stack is ended as it returns."""
         self._forget()
+        # Those whose commands are on the stack are in hand as well; the others were interrupted,
+        # perhaps in the midst of this.
+        self.drop_interrupted("an interruption", sys.maxsize)
         for connection in list(self.connections.values()):
             if connection.busy:
                 connection.unwatch()

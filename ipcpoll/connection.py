@@ -165,9 +165,9 @@ class Connection:
     def unwatch(self) -> None:
         """Take it out of the poller. Idempotent."""
         if self._mask is not None:
-            # Not there any more, if an interruption came between these two steps before. Whatever it
-            # is: the socket is closed next, which takes it out as well.
-            with contextlib.suppress(OSError, KeyError):
+            # Not there any more, if an interruption came between these two steps before. Whatever
+            # it is: the socket is closed next, which takes it out as well.
+            with contextlib.suppress(OSError, KeyError, ValueError):  # ValueError: it is closed
                 self._poller.unregister(self.fd)
             self._mask = None
 
