@@ -171,9 +171,15 @@ class Channel:
 
     def send(self) -> None:
         """Send once, as much as the socket takes. Never waits, never raises."""
+        if self._out and self._end is None:
+            try:
+                self._send()
+            except BaseException:
+                self._end_interrupted()
+                raise
+
+    def _send(self) -> None:
         out = self._out
-        if not out or self._end is not None:
-            return
         if len(out) == 1:
             data = out[0].data
         else:
@@ -215,6 +221,8 @@ class Channel:
                 raise self._end()
             self.wait(deadline)
             self._take_all()
+            if self._out and time.monotonic() >= deadline:
+                raise TimedOut  # poll(2) tells of room, and there is none
 
     def wait_for(self, call_id: int, deadline: float) -> Reply:
         """Return the reply to a call that was posted. Raises as `flush`."""
@@ -337,6 +345,13 @@ class Channel:
 
     def receive(self) -> bool:
         """Read once; return whether there may be more. The frames wait to be taken."""
+        try:
+            return self._receive()
+        except BaseException:
+            self._end_interrupted()
+            raise
+
+    def _receive(self) -> bool:
         self._untaken = True
         try:
             data = self._socket.recv(self._read_size)
@@ -364,13 +379,16 @@ class Channel:
             return False
         try:
             response = self._protocol.next_response()
+            if response is not None:
+                self._dispatch(response)
+                return True
         except WireError as error:
             self._untaken = False
             self._end_badly(error.message)
             return False
-        if response is not None:
-            self._dispatch(response)
-            return True
+        except BaseException:
+            self._end_interrupted()
+            raise
         self._untaken = False
         if self._at_end:
             self._finish(self._gone)
@@ -384,9 +402,19 @@ class Channel:
                 self._dispatch(response)
         except WireError as error:
             self._end_badly(error.message)
+        except BaseException:
+            self._end_interrupted()
+            raise
         self._untaken = False
         if self._at_end:
             self._finish(self._gone)
+
+    def _end_interrupted(self) -> None:
+        """After an interruption (Ctrl-C) in the midst of the work.
+
+        Bytes may have been sent that would be sent again, or an answer taken that nobody got.
+        """
+        self._finish(reasons.interrupted_here)
 
     def _end_badly(self, fault: str) -> None:
         self._finish(lambda: reasons.no_answer(self.path, self.server, fault))
@@ -418,7 +446,8 @@ class Channel:
             if call_id in self._awaited:
                 self._replies[call_id] = response
             elif call_id in self._takers:
-                self._takers.pop(call_id).take(response)
+                self._takers[call_id].take(response)
+                self._takers.pop(call_id, None)  # then: an interruption must not lose it
 
     def _finish(self, end: Callable[[], Exception]) -> None:
         """Let every call in flight, and all later ones, end with what `end` makes."""
