@@ -166,9 +166,7 @@ def _open(path: str, flags: int) -> int:
     return above_stdio(os.open(path, flags | os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC))
 
 
-def _checked(
-    directory: Directory, why_unsafe: Callable[[os.stat_result], str | None]
-) -> Directory:
+def _checked(directory: Directory, why_unsafe: Callable[[os.stat_result], str | None]) -> Directory:
     """Return an open directory if it is safe; else close it and raise."""
     try:
         fault = why_unsafe(os.fstat(directory.fd))

@@ -11,9 +11,9 @@ import os
 import pytest
 import syscall_faults
 from faulty_calls import Faults
-from harness import COMMANDS, answers, settle
+from harness import COMMANDS, Echo, answers, settle
 
-from ipcpoll import Server
+from ipcpoll import Client, NotPolled, Server
 from ipcpoll.lockfile import LockFile
 
 ONE_IN = 11  # no divisor of what the plans repeat by, so each sample meets every kind
@@ -96,6 +96,14 @@ def test_hang_up_that_can_not_be_looked_for_is_found_by_the_poller(server, conne
     faults.on = True
     settle(server)
     assert server.stats()["clients"] == 0
+
+
+def test_notification_for_which_there_is_never_room_ends_in_time(server, faults):
+    with Client(server.address, timeout=0.05) as client:
+        faults.plan("send", 1, errno.EAGAIN, for_ever=True)
+        faults.on = True
+        with pytest.raises(NotPolled):
+            client.notify(Echo(1))
 
 
 def test_lock_that_can_not_be_closed_does_not_keep_the_directory_open(path, monkeypatch):

@@ -32,7 +32,6 @@ from fault_scenarios import SCENARIOS
 from faulty_calls import ERRNOS, Faults
 from part import Figures, run_as_program
 
-
 Plan: TypeAlias = "tuple[Callable[[Run], None], str, int, int, bool]"
 """A scenario, and of its calls: the kind, which one, the errno, whether for ever."""
 
