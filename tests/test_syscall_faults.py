@@ -16,14 +16,14 @@ from harness import COMMANDS, Echo, answers, settle
 from ipcpoll import Client, NotPolled, Server
 from ipcpoll.lockfile import LockFile
 
-ONE_IN = 11  # no divisor of what the plans repeat by, so each sample meets every kind
+ONE_IN = 23  # no divisor of what the plans repeat by, so each sample meets every kind
 
 
 @pytest.mark.once
 def test_a_sample_of_the_system_calls_fails():
     figures = syscall_faults.campaign(3600.0, of=ONE_IN)
     print(figures)
-    assert figures["runs"] > 1000
+    assert figures["runs"] > 500
     assert figures["runs with a fault"] > 0.8 * figures["runs"]
     assert figures["kinds of system calls"] >= 25
 
