@@ -195,7 +195,7 @@ def client_poll(server, host, interrupter):
 
 
 BASIC_SCENARIOS = (one_call, pipelined_and_half, back_pressure, nested, late_answers)
-LIMITS = {accept_storm: Limits(max_clients=4)}
+LIMITS = {accept_storm: Limits(max_clients=4, poll_seconds=10.0)}
 SCENARIOS = (
     one_call,
     pipelined_and_half,
@@ -213,7 +213,7 @@ SCENARIOS = (
 def run_interrupted(path, scenario, interrupter):
     """Play a scenario on a new server, and check that nothing but what was touched has suffered."""
     host = Host(do=lambda: None)
-    limits = LIMITS.get(scenario, Limits())
+    limits = LIMITS.get(scenario, Limits(poll_seconds=10.0))
     with Server(path, COMMANDS, limits=limits) as server, Peer(server) as witness:
         witness.call(1, "Echo", value=-1)
         server.poll(host)

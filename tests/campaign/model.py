@@ -122,7 +122,12 @@ class Machine(RuleBasedStateMachine):
         self.directory = tempfile.TemporaryDirectory(prefix="ipcpoll-", dir=_memory())
         self.path = f"{self.directory.name}/s"
         self.limits = Limits(
-            max_frames_waiting=2, read_size=200, max_unsent=5000, max_nested_polls=2, max_accepts=3
+            poll_seconds=10.0,
+            max_frames_waiting=2,
+            read_size=200,
+            max_unsent=5000,
+            max_nested_polls=2,
+            max_accepts=3,
         )
         self.server = Server(self.path, COMMANDS, limits=self.limits)
         self.host = Host(do=self.inside)
@@ -219,7 +224,7 @@ class Machine(RuleBasedStateMachine):
         if futures:
             data.draw(st.sampled_from(futures)).set_result(7)
 
-    @precondition(lambda self: len(self.host.log) >= 4)
+    @precondition(lambda self: len(self.host.log) >= 1)
     @rule()
     def close_and_reopen(self):
         """Everybody is told; who comes next is served by another."""
