@@ -179,7 +179,10 @@ def late_answers(run: Run) -> None:
             future.set_result(5)
     for thing in run.host.log:
         if isinstance(thing, Topic):
-            thing.publish(8)
+            try:
+                thing.publish(8)
+            except OSError:
+                assert run.faults.kind in NEVER_FAIL
     run.serve(server)
     run.say(caller, encode([4]))
     readable(server, 0.003)
