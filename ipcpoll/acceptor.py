@@ -50,12 +50,12 @@ class Acceptor:
         self._log = log
         self._clock = clock
         self._pause: Deadline | None = None
-        self._spare = _open_spare()
-        self._for_timer = _open_spare()
         self.fd = listener.fileno()
         self.more = False
         """Whether the last `accept` left connections in the backlog, as far as it knows."""
-        poller.register(self.fd, READ)
+        poller.register(self.fd, READ)  # before the spares, which nobody would close if it fails
+        self._spare = _open_spare()
+        self._for_timer = _open_spare()
 
     def accept(self, deadline: float, most: int) -> Iterator[tuple[socket.socket, bool]]:
         """Give the connections that wait, at most so many, and whether there is room for each.

@@ -177,16 +177,20 @@ class Channel:
         frame = self._protocol.call(call_id, payload(encode(call_id)))
         self._awaited.add(call_id)
         try:
-            sent = self._socket.send(frame, _SEND_FLAGS)
-        except OSError:
-            self._awaited.discard(call_id)
-            self._protocol.forget(call_id)
-            return 0
-        self._last = call_id
-        if sent < len(frame):
-            rest = Outgoing(call_id, frame[sent:])
-            rest.begun = True
-            self._out.append(rest)
+            try:
+                sent = self._socket.send(frame, _SEND_FLAGS)
+            except OSError:
+                self._awaited.discard(call_id)
+                self._protocol.forget(call_id)
+                return 0
+            self._last = call_id
+            if sent < len(frame):
+                rest = Outgoing(call_id, frame[sent:])
+                rest.begun = True
+                self._out.append(rest)
+        except BaseException:
+            self._end_interrupted()
+            raise
         return call_id
 
     def post_notification(self, payload: bytes) -> Outgoing:
@@ -206,9 +210,15 @@ class Channel:
 
     def send(self) -> None:
         """Send once, as much as the socket takes. Never waits, never raises."""
+        if self._out and self._end is None:
+            try:
+                self._send()
+            except BaseException:
+                self._end_interrupted()
+                raise
+
+    def _send(self) -> None:
         out = self._out
-        if not out or self._end is not None:
-            return
         if len(out) == 1:
             data = out[0].data
         else:
@@ -250,6 +260,8 @@ class Channel:
                 raise self._end()
             self.wait(deadline)
             self._take_all()
+            if self._out and time.monotonic() >= deadline:
+                raise TimedOut  # poll(2) tells of room, and there is none
 
     def wait_for(self, call_id: int, deadline: float) -> Reply:
         """Return the reply to a call that was posted. Raises as `flush`."""
@@ -294,13 +306,18 @@ class Channel:
         protocol = self._protocol
         if len(protocol.calls) != 1 or not self._poll.poll(_milliseconds(deadline)):
             return None
-        data = self._read()
-        answer = protocol.only_answer(data) if data else None
+        try:
+            data = self._read()
+            answer = protocol.only_answer(data) if data else None
+            if answer is None:
+                self._take_in(data)
+            else:
+                self._awaited.discard(call_id)
+        except BaseException:
+            self._end_interrupted()
+            raise
         if answer is None:
-            self._take_in(data)
             self._take_all()
-        else:
-            self._awaited.discard(call_id)
         return answer
 
     def overdue(self, call_id: int, name: str, seconds: float) -> NotPolled | NotAnswered:
@@ -402,8 +419,12 @@ class Channel:
 
     def receive(self) -> bool:
         """Read once; return whether there may be more. The frames wait to be taken."""
-        data = self._read()
-        self._take_in(data)
+        try:
+            data = self._read()
+            self._take_in(data)
+        except BaseException:
+            self._end_interrupted()
+            raise
         return bool(data)
 
     def _read(self) -> bytes | None:
@@ -440,13 +461,16 @@ class Channel:
             return False
         try:
             response = self._protocol.next_response()
+            if response is not None:
+                self._dispatch(response)
+                return True
         except WireError as error:
             self._untaken = False
             self._end_badly(error.message)
             return False
-        if response is not None:
-            self._dispatch(response)
-            return True
+        except BaseException:
+            self._end_interrupted()
+            raise
         self._untaken = False
         if self._at_end:
             self._finish(self._gone)
@@ -465,9 +489,19 @@ class Channel:
                     self._dispatch(response)
         except WireError as error:
             self._end_badly(error.message)
+        except BaseException:
+            self._end_interrupted()
+            raise
         self._untaken = False
         if self._at_end:
             self._finish(self._gone)
+
+    def _end_interrupted(self) -> None:
+        """After an interruption (Ctrl-C) in the midst of the work.
+
+        Bytes may have been sent that would be sent again, or an answer taken that nobody got.
+        """
+        self._finish(reasons.interrupted_here)
 
     def _end_badly(self, fault: str) -> None:
         self._finish(lambda: reasons.no_answer(self.path, self.server, fault))
@@ -499,7 +533,8 @@ class Channel:
             if call_id in self._awaited:
                 self._replies[call_id] = response
             elif call_id in self._takers:
-                self._takers.pop(call_id).take(response)
+                self._takers[call_id].take(response)
+                self._takers.pop(call_id, None)  # then: an interruption must not lose it
 
     def _finish(self, end: Callable[[], Exception]) -> None:
         """Let every call in flight, and all later ones, end with what `end` makes."""

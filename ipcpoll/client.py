@@ -58,7 +58,7 @@ class Client:
     Every method blocks. They raise, besides what they say: NotRunning, StaleSocket,
     UntrustedPeer when the server can't be reached; NotPolled and NotAnswered when the time is
     over; PeerGone when it went away; UsageError when the client is closed, from two threads at
-    once and in a forked child.
+    once and in a forked child; OSError when this process has no descriptor or memory for it.
     """
 
     def __init__(
@@ -292,8 +292,9 @@ class Client:
 
         A turn is an answer for a future or a piece for a function. `ctx` is ignored: it is what
         adapters give to every pollable. `max_seconds` is as for ``Server.poll``. Never blocks, and
-        may be called inside what it calls. Raises UsageError; and what a function raises that
-        `Stream.each` was given.
+        may be called inside what it calls. Raises UsageError; what a function raises that
+        `Stream.each` was given; and OSError where the kernel has no room to watch the connection,
+        after which the next poll tries again.
         """
         pump = self._pump
         if pump is None:

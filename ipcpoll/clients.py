@@ -14,8 +14,10 @@ Who has the next turn is decided in `round`, which owns the row in which they wa
 
 from __future__ import annotations
 
+import contextlib
 import os
 import socket
+import sys
 from collections import Counter, OrderedDict
 from collections.abc import Callable, Iterator
 from typing import Final
@@ -177,6 +179,9 @@ class Clients:
     def drop(self, connection: Connection) -> None:
         """Unregister and close. Idempotent, also when it was interrupted."""
         connection.close()
+        if connection.failure is not None:
+            self._log.warning("failed", f"a client was closed: {connection.failure}")
+            connection.failure = None
         if connection.late and not self.closed:
             self.forsake(connection)
         self.held -= connection.accounted
@@ -213,7 +218,8 @@ class Clients:
             connection.receive(self._clock())  # unread input would reset the client's connection
         if not connection.hung_up:
             connection.queue(connection.protocol.error(None, error))
-            connection.flush()
+            with contextlib.suppress(OSError):  # it need not be watched any more
+                connection.flush()
             if connection.unsent:
                 self._log.warning("cut", "a client was closed that did not read its answers")
         self.drop(connection)
@@ -226,6 +232,9 @@ class Clients:
     def close(self) -> None:
         """End every connection; one whose command is on the stack is ended as it returns."""
         self._forget()
+        # Those whose commands are on the stack are in hand as well; the others were interrupted,
+        # perhaps in the midst of this.
+        self.drop_interrupted("an interruption", sys.maxsize)
         for connection in list(self.connections.values()):
             if connection.busy:
                 connection.unwatch()

@@ -47,6 +47,7 @@ class Connection:
         "closed",
         "credentials",
         "ended",
+        "failure",
         "fd",
         "finished_a_frame",
         "hung_up",
@@ -87,6 +88,7 @@ class Connection:
         self.muted = False  # was seen ready while it might not be read
         self.finished_a_frame = False
         self.ended = False  # end of file, or the framing is lost: nothing more is read
+        self.failure: OSError | None = None  # why it hung up, if that was not the peer's doing
         self.hung_up = False  # wholly gone: nothing can be sent
         self.closed = False
         poller.register(self.fd, READ)
@@ -166,8 +168,9 @@ class Connection:
     def unwatch(self) -> None:
         """Take it out of the poller. Idempotent."""
         if self._mask is not None:
-            # Not there any more, if an interruption came between these two steps before.
-            with contextlib.suppress(FileNotFoundError, KeyError):
+            # Not there any more, if an interruption came between these two steps before. Whatever
+            # it is: the socket is closed next, which takes it out as well.
+            with contextlib.suppress(OSError, KeyError, ValueError):  # ValueError: it is closed
                 self._poller.unregister(self.fd)
             self._mask = None
 
@@ -185,6 +188,11 @@ class Connection:
             self._forget_output()
             self.readable = not self.ended
 
+    def _fail(self, error: OSError) -> None:
+        if not isinstance(error, ConnectionError):  # no memory
+            self.failure = error
+        self.hang_up()
+
     def receive(self, now: float) -> None:
         """Read once. What came, the end or a failure included, goes to the protocol."""
         self.take_in(self.read(), now)
@@ -197,8 +205,8 @@ class Connection:
         except (BlockingIOError, InterruptedError):
             self.readable = False
             return None
-        except OSError:  # ECONNRESET: the peer closed it and left answers unread
-            self.hang_up()
+        except OSError as error:  # ECONNRESET: the peer closed it and left answers unread
+            self._fail(error)
             data = b""
         # A short read has emptied the socket. One whose peer has gone is read to its end.
         filled = len(data) >= size
@@ -260,8 +268,8 @@ class Connection:
             sent = self._socket.send(data[:MOST_SENT], SEND_FLAGS)
         except (BlockingIOError, InterruptedError):
             sent = 0
-        except OSError:  # EPIPE, ECONNRESET: nobody reads any more
-            self.hang_up()
+        except OSError as error:  # EPIPE, ECONNRESET: nobody reads any more
+            self._fail(error)
             return
         self.unsent -= sent
         if sent == len(data):

@@ -20,6 +20,7 @@ import errno
 import os
 import stat
 import sys
+from collections.abc import Callable
 from typing import Final
 
 from .descriptors import above_stdio
@@ -103,7 +104,7 @@ def open_directory(path: str) -> Directory:
     except OSError as error:
         words = f"no socket can be made here: {error.strerror}"
         raise OSError(error.errno, words, path) from None
-    return _checked(directory, why_replaceable(os.fstat(directory.fd)))
+    return _checked(directory, why_replaceable)
 
 
 def open_private_directory(path: str) -> Directory:
@@ -129,7 +130,7 @@ def open_private_directory(path: str) -> Directory:
         raise UnsafeAddress(f"{path} must be a directory, not a link or a file") from None
     except PermissionError:
         raise UnsafeAddress(f"{path} belongs to another user, or keeps this one out") from None
-    return _checked(directory, why_not_private(os.fstat(directory.fd)))
+    return _checked(directory, why_not_private)
 
 
 def reach(path: str) -> Directory:
@@ -165,10 +166,15 @@ def _open(path: str, flags: int) -> int:
     return above_stdio(os.open(path, flags | os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC))
 
 
-def _checked(directory: Directory, fault: str | None) -> Directory:
-    if fault is not None:
+def _checked(directory: Directory, why_unsafe: Callable[[os.stat_result], str | None]) -> Directory:
+    """Return an open directory if it is safe; else close it and raise."""
+    try:
+        fault = why_unsafe(os.fstat(directory.fd))
+        if fault is not None:
+            raise UnsafeAddress(f"no socket is made in {directory.path}: it {fault}")
+    except BaseException:
         directory.close()
-        raise UnsafeAddress(f"no socket is made in {directory.path}: it {fault}")
+        raise
     return directory
 
 

@@ -15,7 +15,7 @@ import copy
 import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, Final, TypeVar
 
 from . import codec, reasons
 from .channel import Channel
@@ -30,6 +30,8 @@ if TYPE_CHECKING:
     from .protocol import Answer, Failure, Piece
 
 T = TypeVar("T")
+
+_PAUSE_BEHIND_A_FAILURE: Final = 0.01
 
 
 class Pending(ABC):
@@ -148,8 +150,12 @@ class Line:
         else:
             self._wait_for_connection([pending])
 
-    def send_begun(self) -> None:
-        """Send what was started, as much as there is room for."""
+    def send_begun(self, *, fresh: bool = False) -> None:
+        """Send what was started, as much as there is room for.
+
+        On a `fresh` connection that takes nothing, another is not tried for at once: it may go on
+        so for ever (no memory, or a server that closes whatever it accepts).
+        """
         begun, self.begun = self.begun, []
         channel = self.channel
         if channel is not None and begun:
@@ -160,7 +166,11 @@ class Line:
                     unsent.append(pending)
                 else:
                     pending.posted(channel)
-            if unsent:
+            if unsent and fresh:
+                self.drop()
+                self.waiting += unsent
+                self.retry_at = time.monotonic() + _PAUSE_BEHIND_A_FAILURE
+            elif unsent:
                 self._wait_for_connection(unsent)
 
     def _wait_for_connection(self, pending: list[Pending]) -> None:
@@ -248,7 +258,7 @@ class Line:
                     pending.lose(_always(error.with_traceback(None)))
                 else:
                     self.begun.append(pending)
-            self.send_begun()
+            self.send_begun(fresh=True)
         return channel
 
 

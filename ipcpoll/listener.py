@@ -19,6 +19,7 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import itertools
 import os
 import socket
 import stat
@@ -40,6 +41,11 @@ _WENT_AWAY: Final = frozenset({errno.ECONNABORTED, errno.EPROTO, errno.EPERM})
 
 _MOST_GONE: Final = 64
 """Such connections in one `accept`. Where a sandbox forbids accept(2) they would never end."""
+
+_STDERR: Final = 2
+
+_ONCE: Final = ((),)
+"""The arguments of one call that has none."""
 
 _SO_PASSRIGHTS: Final = 83
 """Linux 6.16: whether a socket takes descriptors that a peer passes (SCM_RIGHTS)."""
@@ -78,8 +84,10 @@ class Place:
 
     def close(self) -> None:
         """Close the descriptors; the lock is free then. Removes nothing. Idempotent."""
-        self.lock.close()
-        self.directory.close()
+        try:
+            self.lock.close()
+        finally:  # close(2) may say that the disk is full, or broken
+            self.directory.close()
 
 
 class Listener:
@@ -212,14 +220,34 @@ def _accepted(listener: Any) -> socket.socket:
         sock, _ = listener.accept()
         sock.setblocking(False)
         return socket_above_stdio(sock)
-    fd = above_stdio(listener._accept()[0])  # which closes what it can't move
+    accepted: list[tuple[int, Any]] = []
+    sock = socket.socket.__new__(socket.socket)
     try:
-        sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM, 0, fileno=fd)
+        # In C from accept(2) to the list, so that an interruption comes before both or behind both.
+        accepted.extend(itertools.starmap(listener._accept, _ONCE))
+        fd = accepted[0][0]
+        if fd <= _STDERR:
+            accepted.clear()
+            fd = above_stdio(fd)  # which closes what it can't move
+            accepted.append((fd, None))
+        sock.__init__(socket.AF_UNIX, socket.SOCK_STREAM, 0, fileno=fd)  # type: ignore[misc]
+        sock.setblocking(False)
     except BaseException:
-        os.close(fd)
+        # Once and not twice: the number may be a stranger's by then.
+        if _has_descriptor(sock):
+            sock.close()
+        else:
+            for fd, _ in accepted:
+                os.close(fd)
         raise
-    sock.setblocking(False)
     return sock
+
+
+def _has_descriptor(sock: socket.socket) -> bool:
+    try:
+        return sock.fileno() >= 0
+    except AttributeError:  # gevent's, before it is made
+        return False
 
 
 def _listen_in(directory: Directory, name: str, backlog: int) -> Listener:

@@ -7,6 +7,7 @@ that.
 
 from __future__ import annotations
 
+import contextlib
 import math
 from collections.abc import Iterator
 from contextlib import ExitStack
@@ -65,7 +66,8 @@ class Polled:
 
     def _forget(self, fd: int) -> None:
         if self._watched.pop(fd, None) is not None and self._fd >= 0:
-            self._poller.unregister(fd)
+            with contextlib.suppress(OSError):  # it is closed next, which takes it out as well
+                self._poller.unregister(fd)
 
     def is_late(self, moment: float) -> bool:
         """Return whether the descriptor would tell of this moment too late."""

@@ -173,7 +173,10 @@ def _hangup(fd: int) -> int:
 def _look_at(fd: int, mask: int) -> int:
     poll = _poll()
     poll.register(fd, mask)
-    ready: list[tuple[int, int]] = poll.poll(0)
+    try:
+        ready: list[tuple[int, int]] = poll.poll(0)
+    except OSError:  # ENOMEM: nothing is known; the poller will tell of a hang-up as well
+        return 0
     return ready[0][1] if ready else 0
 
 

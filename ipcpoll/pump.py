@@ -303,10 +303,10 @@ class Pump:
 
     def _deliver(self) -> None:
         pending = next(iter(self.ready))
-        del self.ready[pending]
-        if self.ready or self._row:
-            self.expect_a_loop()
         try:
+            del self.ready[pending]
+            if self.ready or self._row:
+                self.expect_a_loop()
             pending.deliver()
         except BaseException:  # a function of the program's, or Ctrl-C
             if pending.has_come:

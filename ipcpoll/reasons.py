@@ -112,6 +112,14 @@ def closed_here() -> PeerGone:
     return PeerGone("this client closed the connection before the answer")
 
 
+def interrupted_here() -> PeerGone:
+    """Return the error for a connection that was ended because its work was interrupted."""
+    return PeerGone(
+        "this client was interrupted while it sent or received; the connection was given up, and "
+        "the call may have run"
+    )
+
+
 def told_to_all(path: str, who: Credentials, error: CommandError) -> Callable[[], CommandError]:
     """Return a maker of what a server told all its calls at once: that it is full, or closes.
 

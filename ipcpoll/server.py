@@ -9,6 +9,7 @@ is decided in `round`.
 
 from __future__ import annotations
 
+import contextlib
 import os
 import resource
 import socket
@@ -118,7 +119,7 @@ class Server(Generic[C]):
         # The thread that is inside `poll`. A dict, because `setdefault` is one step for all threads
         # and leaves nothing locked when an exception comes right behind it.
         self._inside: dict[str, int] = {}
-        self._closing = ExitStack()
+        self._closing: list[Callable[[], object]] = []
         self._log = log = Log(time.monotonic, limits.log_seconds)
         with ExitStack() as undo:
             # The poller first: hosts that select() need a low descriptor.
@@ -375,7 +376,7 @@ class Server(Generic[C]):
         `poll`.
         """
         if self._closed:
-            self._closing.close()  # what is left of it, if it was interrupted
+            self._finish_closing()  # what is left of it, if it was interrupted
             return
         if self._pid != os.getpid():  # a fork that Python did not see
             self._abandon(forks.IN_CHILD)
@@ -383,24 +384,38 @@ class Server(Generic[C]):
         self._refuse_other_threads()
         for attachment in list(self.attachments):
             attachment.detach()
-        # From the last to the first. A step that is interrupted does not keep the others from
-        # being taken, and what is left then, the next `close` does.
-        for step in (
+        self._closing = [
             self._deadlines.close,
             self._wakeup.close,
             self._poller.close,
             self._listener.close,
             self._turn_away_all,
-            self._round.close,  # for those that an interruption of the first left
             self._round.close,
             self._listener.vacate,
-        ):
-            self._closing.callback(step)
+        ]
         self._closed = True
         self._fileno = -1
         self._refuse_polls("the server is closed")
         forks.unwatch(self)
-        self._closing.close()
+        self._finish_closing()
+
+    def _finish_closing(self) -> None:
+        """Take the steps that are left, from the last to the first.
+
+        One that is interrupted is taken again, and does not keep the others from being taken. What
+        an interruption between two of them leaves, the next `close` does.
+        """
+        failure: BaseException | None = None
+        while self._closing:
+            try:
+                self._closing[-1]()
+            except BaseException as error:
+                failure = failure or error
+                with contextlib.suppress(Exception):
+                    self._closing[-1]()
+            self._closing.pop()
+        if failure is not None:
+            raise failure
 
     def _turn_away_all(self) -> None:
         if self._listener.owns_its_path:  # else whoever listens next serves them

@@ -58,10 +58,11 @@ class PumpedFuture(Future[R]):
     def _tell(self) -> bool:
         """Let nobody cancel it any more; return False, and tell who waits, if somebody has.
 
-        For the client's thread. Does nothing the second time.
+        For the client's thread. The second time it only says whether the end is still to be set, as
+        it is behind an interruption.
         """
         if self._told:
-            return False
+            return not self.done()
         self._told = True
         return self.set_running_or_notify_cancel()
 

@@ -15,6 +15,7 @@ import itertools
 import os
 import struct
 import sys
+from collections import deque
 from collections.abc import Callable
 
 # Not os.read and os.write: eventlet replaces these by ones that let other greenlets run meanwhile,
@@ -88,10 +89,10 @@ class Wakeup:
             self._close_descriptors()
 
     def _close_descriptors(self) -> None:
-        # `pop` is one step for all threads: each is closed once.
+        # `pop` is one step for all threads: each is closed once. And all of it is one call of C's:
+        # an interruption behind `pop` would leave one open.
         with contextlib.suppress(IndexError):
-            while True:
-                os.close(self._open.pop())
+            deque(map(os.close, iter(self._open.pop, None)), maxlen=0)
 
     def _set(self) -> None:
         me = object()
@@ -152,9 +153,9 @@ class Timer:
 
     def close(self) -> None:
         """Close the descriptor. Idempotent."""
-        if self._fd >= 0:
-            os.close(self._fd)
-            self._fd = -1
+        fd, self._fd = self._fd, -1
+        if fd >= 0:
+            os.close(fd)
 
 
 class _OsTimerfd:  # pragma: no cover - which of the two runs depends on the Python version

@@ -785,7 +785,7 @@ def test_two_threads(server):
     with Client(server.address, timeout=PATIENCE) as client:
         thread = threading.Thread(target=lambda: caught.append(client.call(Echo(1))))
         thread.start()
-        wait_until(client._door._lock.locked)
+        wait_until(lambda: client._door._inside)
         with pytest.raises(UsageError, match="a client belongs to one thread"):
             client.call(Echo(2))
         serve_until(server, lambda: caught)

@@ -870,7 +870,7 @@ def test_two_threads(fake, client):
     thread = threading.Thread(target=wait)
     thread.start()
     inside.wait()
-    wait_until(client._door._lock.locked)
+    wait_until(lambda: client._door._inside)
     for use in (client.poll, lambda: client.submit(Echo(3))):
         try:
             use()

@@ -13,165 +13,24 @@ import gc
 import logging
 import sys
 import warnings
-from collections.abc import Generator
-from concurrent.futures import Future
-from dataclasses import dataclass
 
 import pytest
-from harness import COMMANDS as BASIC
-from harness import Host, Peer, call, encode, readable, serve_until, settle
+from harness import COMMANDS, Host, Peer, call, serve_until, settle
+from interrupted_scenarios import BASIC_SCENARIOS, run_interrupted
+from interrupting import Interrupter
 
-from ipcpoll import Server, Subscription, Topic, Turn
+from ipcpoll import Server
 from ipcpoll.connection import Connection
 from ipcpoll.round import Round
 
 pytestmark = pytest.mark.once
 
 
-class Interrupter:
-    """Raises at the `at`-th line of the library that is executed while it is on."""
-
-    def __init__(self, at, interrupt):
-        self.at = at
-        self.interrupt = interrupt
-        self.lines = 0
-        self.where = None
-
-    def __call__(self, frame, event, _):
-        if "/ipcpoll/" not in frame.f_code.co_filename:
-            return None
-        if event == "line":
-            self.lines += 1
-            if self.lines == self.at:
-                self.where = f"{frame.f_code.co_filename}:{frame.f_lineno}"
-                sys.settrace(None)
-                raise self.interrupt
-        return self
-
-    def poll(self, server, host):
-        """Poll with the trace function on; return whether the interruption came out."""
-        before = sys.gettrace()
-        sys.settrace(self)
-        try:
-            server.poll(host)
-        except self.interrupt:
-            return True
-        finally:
-            sys.settrace(before)
-        return False
-
-
-@dataclass
-class Ask:
-    """Answered later."""
-
-    def process(self, ctx: Host) -> Future[int]:
-        future: Future[int] = Future()
-        ctx.log.append(future)
-        return future
-
-
-@dataclass
-class Steps:
-    """Answered in pieces."""
-
-    def process(self, ctx: Host) -> Generator[int | Turn, None, int]:
-        yield 1
-        yield Turn()
-        yield 2
-        return 3
-
-
-@dataclass
-class Watch:
-    """Answered as the topic says."""
-
-    def process(self, ctx: Host) -> Subscription[int]:
-        ctx.log.append(Topic[int](state=lambda: 7))
-        return ctx.log[-1].subscribe()
-
-
-COMMANDS = [*BASIC, Ask, Steps, Watch]
-
-
-def one_call(server, host, interrupter):
-    """A new client, a call, an answer, the client goes."""
-    with Peer(server) as peer:
-        peer.call(1, "Echo", value=1)
-        interrupter.poll(server, host)
-    interrupter.poll(server, host)
-
-
-def pipelined_and_half(server, host, interrupter):
-    """Several frames with one turn a poll, a bad frame, half a frame, two clients."""
-    with Peer(server) as first, Peer(server) as second:
-        first.send(*(call(i, "Echo", value=i) for i in range(3)), b"\xd8\x18\x41\x00")
-        second.send(call(1, "Refuse", code="c"), call(2, "Echo", value=2)[:-1])
-        for _ in range(3):
-            interrupter.poll(server, host)
-            server.poll(host, max_commands=1)
-
-
-def back_pressure(server, host, interrupter):
-    """A large answer that leaves in pieces."""
-    with Peer(server) as peer:
-        peer.send(call(1, "Blob", size=600_000), call(2, "Blob", size=10))
-        interrupter.poll(server, host)
-        peer.received(200_000)
-        interrupter.poll(server, host)
-
-
-def nested(server, host, interrupter):
-    """A command that polls, and another client inside."""
-    with Peer(server) as first, Peer(server) as second:
-        first.call(1, "Do", value=1)
-        server.poll(host, max_commands=0)
-
-        def inside():
-            second.call(2, "Echo", value=2)
-            if interrupter.poll(server, host):
-                raise interrupter.interrupt
-
-        host.do = inside
-        try:
-            server.poll(host)
-        except interrupter.interrupt:
-            pass
-
-
-def late_answers(server, host, interrupter):
-    """A future, pieces, a topic, a notification in steps; one ends, one is cancelled, all go."""
-    with Peer(server) as peer, Peer(server) as other:
-        other.send(call(None, "Steps"))
-        peer.send(call(1, "Ask"), call(2, "Steps"), call(3, "Watch"), call(4, "Ask"))
-        interrupter.poll(server, host)
-        for thing in list(host.log):
-            if isinstance(thing, Future):
-                thing.set_result(5)
-                break
-        for thing in list(host.log):
-            if isinstance(thing, Topic):
-                thing.publish(8)
-        interrupter.poll(server, host)
-        peer.socket.setblocking(True)
-        try:
-            peer.send(encode([4]))
-        except BrokenPipeError:
-            pass  # it was interrupted in the midst of its work
-        peer.socket.setblocking(False)
-        interrupter.poll(server, host)
-    interrupter.poll(server, host)
-
-
-SCENARIOS = [one_call, pipelined_and_half, back_pressure, nested]
-
-
 @pytest.mark.parametrize(
     ("scenario", "interrupt"),
     [
-        *((scenario, KeyboardInterrupt) for scenario in SCENARIOS),
-        *((scenario, SystemExit) for scenario in SCENARIOS),
-        (late_answers, KeyboardInterrupt),
+        *((scenario, KeyboardInterrupt) for scenario in BASIC_SCENARIOS),
+        *((scenario, SystemExit) for scenario in BASIC_SCENARIOS[:4]),
     ],
 )
 def test_hazard_57_interrupted_at_every_line(directory, scenario, interrupt):
@@ -185,7 +44,7 @@ def test_hazard_57_interrupted_at_every_line(directory, scenario, interrupt):
                 # A connection that was just being accepted is closed by the garbage collector.
                 warnings.simplefilter("ignore", ResourceWarning)
                 try:
-                    _run(f"{directory}/{at}", scenario, interrupter)
+                    run_interrupted(f"{directory}/{at}", scenario, interrupter)
                 except BaseException as error:
                     error.add_note(f"interrupted at {interrupter.where}")
                     raise
@@ -195,41 +54,6 @@ def test_hazard_57_interrupted_at_every_line(directory, scenario, interrupt):
         assert at > 100
     finally:
         logging.getLogger("ipcpoll").setLevel(logging.NOTSET)
-
-
-def _run(path, scenario, interrupter):
-    host = Host(do=lambda: None)
-    with Server(path, COMMANDS) as server, Peer(server) as witness:
-        witness.call(1, "Echo", value=-1)
-        server.poll(host)
-        assert witness.received() == [[1, 0, -1]]
-        scenario(server, host, interrupter)
-        with Peer(server) as fresh:
-            fresh.send(call(2, "Echo", value=-2), call(3, "Echo", value=-3))
-            got = []
-            serve_until(server, lambda: got.extend(fresh.received()) or len(got) == 2, host)
-            assert got == [[2, 0, -2], [3, 0, -3]]
-            # The connection in hand may have been closed; this one was touched by nobody, or it
-            # is served as before.
-            if not witness.received() and not witness.ended:
-                witness.call(2, "Echo", value=-4)
-                late = []
-                serve_until(
-                    server,
-                    lambda: late.extend(witness.received()) or late or witness.ended,
-                    host,
-                )
-                assert late == [[2, 0, -4]]
-            settle(server, host)
-        settle(server, host)
-        assert not readable(server)
-        # Not one is forgotten: each was answered, cancelled, or ended with its client.
-        assert server.stats()["in_flight"] == 0
-        # One that was interrupted before it was the server's is nobody's: it has no callback.
-        futures = [thing for thing in host.log if isinstance(thing, Future)]
-        assert all(future.done() or not future._done_callbacks for future in futures)
-        assert not any(thing.subscribers for thing in host.log if isinstance(thing, Topic))
-        assert server.stats()["clients"] == (0 if witness.ended else 1)
 
 
 @pytest.mark.parametrize("interrupt", [KeyboardInterrupt, MemoryError])

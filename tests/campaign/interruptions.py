@@ -1,0 +1,188 @@
+"""KeyboardInterrupt at every point where CPython can deliver one in `poll`, and from a timer.
+
+    python tests/campaign/interruptions.py --seconds 1800
+
+*Every point*: for each scenario of `interrupted_scenarios`, one run for each point at which CPython
+asks whether a signal has come, in the library and in what it calls of the standard library.
+
+*The storm*: an interval timer whose handler raises KeyboardInterrupt while a server is polled, and
+clients that know to the last answer what they have got. Whatever is not answered has lost its
+connection; nothing is answered twice, nothing runs twice.
+
+After every run no descriptor is left open, and nothing at the path.
+"""
+
+from __future__ import annotations
+
+import gc
+import logging
+import os
+import signal
+import sys
+import tempfile
+import time
+import warnings
+from collections import Counter
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+sys.path.insert(0, os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
+
+from fault_runs import descriptors
+from harness import COMMANDS, Host, Peer, call, settle
+from interrupted_scenarios import SCENARIOS, run_interrupted
+from interrupting import Interrupter
+from part import Figures, run_as_program
+
+from ipcpoll import Server
+
+SPREAD = 7919
+"""A prime: the sample's steps are spread over the scenario, and the same each time."""
+
+
+def campaign(seconds: float) -> Figures:
+    """Strike everywhere, then from a timer for a quarter of the time."""
+    began = time.monotonic()
+    figures: Figures = {"scenarios": len(SCENARIOS)}
+    struck = total = 0
+    with quiet(), tempfile.TemporaryDirectory(prefix="ipcpoll-", dir=_memory()) as directory:
+        figures |= storm(seconds / 4)
+        totals = {scenario: count(scenario, directory) for scenario in SCENARIOS}
+        total = sum(totals.values())
+        for scenario in SCENARIOS:
+            left = began + seconds - time.monotonic()
+            share = left * totals[scenario] / max(1, sum(totals.values()))
+            until = time.monotonic() + share
+            struck += strike_everywhere(scenario, directory, totals.pop(scenario), until)
+    figures["points"] = total
+    figures["runs with an interruption"] = struck
+    figures["complete"] = "yes" if struck >= total else "no"
+    figures["violations"] = 0
+    return figures
+
+
+def count(scenario: Callable[..., None], directory: str) -> int:
+    """Return how many points a scenario has."""
+    counter = Interrupter(0, KeyboardInterrupt, points=True)
+    run_interrupted(f"{directory}/s", scenario, counter)
+    return counter.steps
+
+
+def strike_everywhere(
+    scenario: Callable[..., None], directory: str, steps: int, until: float
+) -> int:
+    """Strike at each step, in an order that is spread, until the time is over."""
+    struck = 0
+    for turn in range(steps):
+        at = turn * SPREAD % steps + 1
+        strike(scenario, directory, at)
+        struck += 1
+        if time.monotonic() >= until:
+            break
+    return struck
+
+
+def strike(scenario: Callable[..., None], directory: str, at: int) -> None:
+    """Make one run."""
+    interrupter = Interrupter(at, KeyboardInterrupt, points=True)
+    before = descriptors()
+    try:
+        run_interrupted(f"{directory}/s", scenario, interrupter)
+        gc.collect()
+        left = {os.readlink(f"/proc/self/fd/{fd}") for fd in descriptors() - before}
+        # Known: between timerfd_create(2) and its object, one that nothing arms can be lost.
+        left.discard("anon_inode:[timerfd]")
+        assert not left, f"descriptors are left: {left}"
+        assert not os.listdir(directory), "something is left at the path"
+    except BaseException as error:
+        error.add_note(f"{scenario.__name__}: interrupted at {interrupter.where}, step {at}")
+        for name in os.listdir(directory):
+            os.unlink(f"{directory}/{name}")
+        raise
+
+
+def storm(seconds: float) -> Figures:
+    """Interrupt `poll` from a timer, with clients that account for every call."""
+    counts: Counter[str] = Counter()
+    host = Host()
+    value = 0
+    before = signal.signal(signal.SIGALRM, _interrupt)
+    until = time.monotonic() + seconds
+    try:
+        with (
+            tempfile.TemporaryDirectory(prefix="ipcpoll-", dir=_memory()) as directory,
+            Server(f"{directory}/s", COMMANDS) as server,
+        ):
+            while time.monotonic() < until:
+                value = _one_wave(server, host, value, counts)
+            settle(server, host)
+            assert server.stats()["clients"] == 0
+    finally:
+        signal.signal(signal.SIGALRM, before)
+    assert counts["interruptions"], "the timer has never struck"
+    return {f"storm: {name}": number for name, number in counts.items()}
+
+
+def _interrupt(*_: object) -> None:
+    raise KeyboardInterrupt
+
+
+def _one_wave(server: Server[Any], host: Host, value: int, counts: Counter[str]) -> int:
+    """Let some clients pipeline calls, interrupt, and then look who was told what."""
+    peers = [Peer(server) for _ in range(8)]
+    asked = []
+    for peer in peers:
+        values = list(range(value, value + 10))
+        value += 10
+        asked.append(values)
+        peer.send(*(call(i, "Echo", value=i) for i in values))
+    host.log.clear()
+    for turn in range(40):
+        try:
+            try:
+                # From 20 to 400 µs: a poll of such a wave takes some hundreds.
+                signal.setitimer(signal.ITIMER_REAL, 0.00002 + (turn * 37 % 20) * 0.00002)
+                server.poll(host, max_commands=7)
+            finally:
+                signal.setitimer(signal.ITIMER_REAL, 0)
+        except KeyboardInterrupt:
+            counts["interruptions"] += 1
+    settle(server, host)
+    ran = Counter(host.log)
+    assert not ran or max(ran.values()) == 1, "run twice"
+    for peer, values in zip(peers, asked, strict=True):
+        got = [message for message in peer.received() if message[1] == 0]
+        counts["answers"] += len(got)
+        assert [message[0] for message in got] == values[: len(got)], "lost, doubled or disordered"
+        assert all(message[2] == message[0] for message in got), "the answer of another"
+        assert len(got) == len(values) or peer.ended, "not answered, and not closed"
+        counts["connections closed"] += peer.ended
+        counts["connections"] += 1
+        peer.close()
+    settle(server, host)
+    return value
+
+
+@contextmanager
+def quiet() -> Iterator[None]:
+    """Say nothing in the log, nor of what the garbage collector closes."""
+    logger = logging.getLogger("ipcpoll")
+    level = logger.level
+    logger.setLevel(logging.CRITICAL + 1)
+    gc.freeze()
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", ResourceWarning)
+            yield
+    finally:
+        gc.unfreeze()
+        logger.setLevel(level)
+
+
+def _memory() -> str | None:
+    return "/dev/shm" if os.access("/dev/shm", os.W_OK) else None
+
+
+if __name__ == "__main__":
+    run_as_program(campaign, about=__doc__)
