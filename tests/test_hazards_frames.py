@@ -28,7 +28,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from wire import ARRAY, BYTES, MAP, NEARLY_STRICT, NEGATIVE, STRICT, TAG, TEXT, UINT, head, text
 
-from ipcpoll import CommandError, Limits, Server
+from ipcpoll import CommandError, Limits, Server, codec
 from ipcpoll.framing import frame
 
 MOST_CPU = 0.1
@@ -1099,16 +1099,16 @@ def test_hazard_45_answer_is_written_out_in_full(make_server, connect):
 def test_hazard_45_memory_that_is_lacking_for_an_answer_is_an_error(
     make_server, connect, monkeypatch
 ):
-    real = cbor2.dumps
+    real = codec._head
 
-    def encode_what_is_small(value: Any) -> bytes:
-        if type(value) is bytes:
+    def no_bytes(major: int, length: int) -> bytes:
+        if major == BYTES << 5:
             raise MemoryError
-        return real(value)
+        return real(major, length)
 
     server = make_server(ALL)
     peer = connect(server)
-    monkeypatch.setattr(cbor2, "dumps", encode_what_is_small)
+    monkeypatch.setattr(codec, "_head", no_bytes)
     peer.send(call(1, "Blob", size=1), call(2, "Echo", value=2))
     error, answer = answers(server, peer, 2)
     assert (error[:2], error[2]["code"]) == ([1, 1], "internal")

@@ -14,9 +14,11 @@ import signal
 import subprocess
 import threading
 import types
+from dataclasses import dataclass
 
 import pytest
 from harness import (
+    Echo,
     Host,
     Peer,
     answers,
@@ -64,7 +66,20 @@ def test_hazard_56_panic_in_the_decoder_is_a_fault_of_that_frame(server, connect
     assert answers(server, good, 1) == [[3, 0, 3]]
 
 
-def test_hazard_56_panic_in_the_encoder_costs_that_answer(server, connect, caplog, monkeypatch):
+@dataclass
+class Listed:
+    """Its answer is made by cbor2, which small scalars are not."""
+
+    size: int
+
+    def process(self, ctx: Host) -> list[int]:
+        return [0] * self.size
+
+
+def test_hazard_56_panic_in_the_encoder_costs_that_answer(
+    make_server, connect, caplog, monkeypatch
+):
+    server = make_server([Listed, Echo])
     peer, good = connect(server), connect(server)
     server.poll(Host())
     panics = [Panic("in the answer")]
@@ -76,14 +91,14 @@ def test_hazard_56_panic_in_the_encoder_costs_that_answer(server, connect, caplo
         return real.dumps(value)
 
     monkeypatch.setattr("ipcpoll.codec.cbor2", types.SimpleNamespace(dumps=dumps))
-    peer.send(call(1, "Blob", size=5), call(2, "Blob", size=2))
+    peer.send(call(1, "Listed", size=5), call(2, "Listed", size=2))
     error, answer = answers(server, peer, 2)
     assert error[:2] == [1, 1]
     assert error[2]["code"] == "internal"
-    assert answer == [2, 0, bytes(2)]
+    assert answer == [2, 0, [0, 0]]
     assert "in the answer" in caplog.text
     panics += [Panic("everywhere")] * 3  # the answer, its error, and the error about the error
-    peer.call(3, "Blob", size=3)
+    peer.call(3, "Listed", size=3)
     serve_until(server, lambda: peer.received() or peer.ended)
     assert peer.ended, "nothing can be said to it"
     assert "poll met what it did not foresee" in caplog.text

@@ -26,8 +26,8 @@ from _measure import alternate
 from fellows import Fellow
 from harness import Echo, Host, Peer, call, settle, wait_until
 from load_clients import raise_descriptor_limit
-from memory import anonymous_bytes, bill
 from part import Figures, run_as_program
+from process_memory import anonymous_bytes, bill
 
 from ipcpoll import Limits, Server
 

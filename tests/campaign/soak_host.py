@@ -24,7 +24,7 @@ from typing import Any
 
 import soak_breaks
 from harness import readable
-from memory import anonymous_bytes
+from process_memory import anonymous_bytes
 from soak_commands import COMMANDS, Ledger, answer_to
 
 from ipcpoll import Server, UsageError
