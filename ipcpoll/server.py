@@ -406,14 +406,17 @@ class Server(Generic[C]):
         an interruption between two of them leaves, the next `close` does.
         """
         failure: BaseException | None = None
-        while self._closing:
+        left = self._closing
+        while left:
+            step = left[-1]
             try:
-                self._closing[-1]()
+                step()
             except BaseException as error:
                 failure = failure or error
                 with contextlib.suppress(Exception):
-                    self._closing[-1]()
-            self._closing.pop()
+                    step()
+            if left and left[-1] is step:  # else the program's own code has closed it in there
+                left.pop()
         if failure is not None:
             raise failure
 

@@ -243,12 +243,12 @@ class Stream(Pending, Generic[P, R]):
             self._finish(error)
 
     def _finish(self, error: Exception | None) -> None:
-        self._over = True
         self._error = error
         self.channel = None
         self.deadline = math.inf
+        self._over = True
+        self._ready()  # before the rest, in which an interruption may come
         self._pump.release(self.line)
-        self._ready()
 
     def _wait(self, until: float) -> None:
         self.deadline = time.monotonic() + self.seconds

@@ -822,9 +822,9 @@ def test_finished_while_a_connection_is_accepted(server, desk, monkeypatch):
         start(server, peer, desk, call(1, "Ask"))
         accept = Acceptor.accept
 
-        def finish_and_accept(acceptor, deadline):
+        def finish_and_accept(acceptor, *bounds):
             desk.futures[0].set_result(5)
-            return accept(acceptor, deadline)
+            return accept(acceptor, *bounds)
 
         with monkeypatch.context() as patch, Peer(server):
             patch.setattr(Acceptor, "accept", finish_and_accept)

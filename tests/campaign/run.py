@@ -60,6 +60,7 @@ TABLE = [
     Entry("fuzz_sockets", 14),
     Entry("model", 8),
     Entry("oldest_dependencies", 6),
+    Entry("free_threaded", 1),
     Entry("load", 10, alone=True),
     Entry("soak_bites", 2, alone=True),
     Entry("soak", 36, alone=True),

@@ -59,7 +59,8 @@ def run_a_call_twice() -> None:
 
     def broken(call: Any, ctx: Any, *rest: Any) -> Any:
         if call.name == "Tell" and now():
-            ctx.ledger.took(call.fields["client"], call.fields["number"], call.fields["data"])
+            fields = call.fields or vars(call.command)
+            ctx.ledger.took(fields["client"], fields["number"], fields["data"])
         return run(call, ctx, *rest)
 
     calls.run = broken
