@@ -19,7 +19,7 @@ import socket
 import time
 from collections import deque
 from collections.abc import Callable, Iterable
-from typing import Final, Protocol, TypeAlias
+from typing import Final, Protocol, TypeAlias, TypeVar
 
 from . import reasons
 from .codec import Decoder, encode
@@ -30,6 +30,7 @@ from .protocol import Answer, ClientProtocol, Failure, Piece
 from .reading import FIRST_READ, next_read
 
 Reply: TypeAlias = "Answer | Failure"
+T = TypeVar("T")
 
 _LONGEST_WAIT: Final = 3600.0  # poll(2) takes an int of milliseconds
 _MOST_JOINED: Final = 64  # frames in one send
@@ -167,14 +168,14 @@ class Channel:
         else:
             taker.lose(self._end)
 
-    def send_alone(self, payload: Callable[[bytes], bytes]) -> int:
+    def send_alone(self, payload_of: Callable[[bytes, T], bytes], command: T) -> int:
         """Send a call at once on a channel at rest; return its id, 0 if it was not sent.
 
-        `payload` makes its payload of the encoded id. The same as `post` and `send`, and shorter.
-        Never waits. Raises FrameTooLarge and what `payload` does.
+        `payload_of` makes its payload of the encoded id and the command. The same as `post` and
+        `send`, and shorter. Never waits. Raises FrameTooLarge and what `payload_of` does.
         """
         call_id = self.new_id()
-        frame = self._protocol.call(call_id, payload(encode(call_id)))
+        frame = self._protocol.call(call_id, payload_of(encode(call_id), command))
         self._awaited.add(call_id)
         try:
             try:

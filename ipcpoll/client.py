@@ -103,7 +103,7 @@ class Client:
             channel = self._line.at_rest()
             call_id = 0
             if channel is not None:
-                call_id = channel.send_alone(lambda id_: command_type.encode_call(id_, command))
+                call_id = channel.send_alone(command_type.encode_call, command)
             if channel is None or not call_id:
                 channel, call_id = self._line.post(lambda to: post_call(to, command), wait)
             reply = self._reply(channel, call_id, command_type.name, wait)

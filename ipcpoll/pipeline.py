@@ -16,7 +16,7 @@ from .command import Command
 from .connecting import WaitTime
 from .door import Door
 from .line import Line
-from .protocol import Failure
+from .protocol import Answer, Failure
 from .schema import CommandType, resolve
 from .submitted import decoded
 
@@ -32,9 +32,10 @@ def post_call(channel: Channel, command: Command[Any, Any]) -> int:
 
 def answer_of(name: str, reply: Reply, decode: Callable[[Any], Any]) -> Any:
     """Return what a reply stands for, or raise the error that it is."""
-    if isinstance(reply, Failure):
-        raise reply.error
-    return decoded(name, decode, reply.value)
+    if type(reply) is Answer:
+        return decoded(name, decode, reply.value)
+    assert isinstance(reply, Failure)
+    raise reply.error
 
 
 def answers(

@@ -44,6 +44,8 @@ _MOST_READ: Final = (
 )
 _SHORT_CALL, _LONG_CALL = 3, 4
 _LOST: Final = "lost"
+_ABOUT_AN_ANSWER: Final = 11  # bytes around its item at the most: an array's head, an id, the 0
+_SMALL_ANSWER: Final = 18  # bytes of an item behind which a frame still has the shortest head
 _ABOUT_A_PIECE: Final = 32  # bytes around an item: an array's head, an id, the notes
 _OPEN: Final = Link.OPEN
 _TAKING: Final = frozenset(link for link, events in LINK.items() if LinkEvent.TAKE in events)
@@ -163,12 +165,6 @@ class _Protocol:
         """Note that a call will neither be sent nor answered after all."""
         self.calls.pop(call_id, None)
 
-    def _only_payload(self, data: bytes) -> bytes | None:
-        """Return the payload that `data` is, where nothing waits and it is all of one frame."""
-        if self.waiting or self.bytes_waiting or self.link is not _OPEN or not self._takes_short:
-            return None
-        return only_payload(data)
-
     def _look_ahead(self) -> None:
         waiting = self.waiting
         before = len(self._buffer)
@@ -262,7 +258,9 @@ class ServerProtocol(_Protocol):
 
         A short way for the usual case; None: `receive` it.
         """
-        payload = self._only_payload(data)
+        if self.bytes_waiting or self.waiting or self.link is not _OPEN or not self._takes_short:
+            return None
+        payload = only_payload(data)
         if payload is None or payload[:1] != _SHORT_CALL_HEAD:
             return None
         return self._read_call(payload)
@@ -342,14 +340,20 @@ class ServerProtocol(_Protocol):
 
         Raises FrameTooLarge, after which the call can still be ended with an error.
         """
-        # As `_send` and `_move`, and shorter: every call comes by here.
-        payload = b"\x83%b\x00%b" % (codec.encode(call_id), item)
-        if len(payload) > self._max_answer or self.link is not _OPEN or call_id not in self.calls:
-            payload = self._send(payload, self._max_answer)
+        # As `_send` and `_move`, and shorter: every call comes by here. And most come with an id
+        # of two bytes and ask for something small, so that their frame is made in one go.
+        size = len(item)
+        if self._max_answer < size + _ABOUT_AN_ANSWER or self.link is not _OPEN:
+            sent = self._send(_message(codec.encode(call_id), _ANSWER_ITEM, item), self._max_answer)
             self._move(call_id, CallEvent.ANSWER)
-            return payload
-        del self.calls[call_id]
-        return frame(payload)
+            return sent
+        if self.calls.pop(call_id, None) is None:
+            step(CALL, CallState.NONE, CallEvent.ANSWER)  # which raises
+        if 0xFF < call_id <= 0xFFFF and size <= _SMALL_ANSWER:
+            # Tag 24, a byte string, an array of three, the id, 0, the answer.
+            ids = call_id >> 8, call_id & 0xFF
+            return b"\xd8\x18%c\x83\x19%c%c\x00%b" % (0x45 + size, *ids, item)
+        return frame(b"\x83%b\x00%b" % (codec.encode(call_id), item))
 
     def piece(self, call_id: int, item: bytes) -> bytes:
         """Return the frame of one piece. Raises FrameTooLarge."""
@@ -436,7 +440,9 @@ class ClientProtocol(_Protocol):
 
         A short way for the usual case; None: `receive` it.
         """
-        payload = self._only_payload(data)
+        if self.bytes_waiting or self.waiting or self.link is not _OPEN or not self._takes_short:
+            return None
+        payload = only_payload(data)
         return None if payload is None else self._read_answer(payload)
 
     def _read_answer(self, payload: bytes) -> Answer | None:
