@@ -41,6 +41,10 @@ from .protocol import Call, Cancel
 from .schema import CommandSet
 from .wakeup import Deadlines, Wakeup
 
+_LOOK_SECONDS: Final = 0.0001
+"""How long turns are given before it is looked who has called meanwhile: they must not wait for all
+that others have sent before. A look costs a hundredth of that."""
+
 _ANSWERS_WAIT: Final = 0.0005  # seconds for steps of late calls, before what is answered is sent
 
 
@@ -314,7 +318,8 @@ class Round:
         row = self._row
         most = math.inf if max_commands is None else max_commands
         turns = 0
-        now = sent = -math.inf
+        now = looked = self._clock()
+        sent = -math.inf
         while row:
             first = next(iter(row))
             if isinstance(first, LateCall):
@@ -336,12 +341,18 @@ class Round:
                 turns += self._turn(first, ctx)
                 now = self._clock()
                 # While nobody else waits it need not go around the row.
-                while not row and turns < most and now < deadline and first.can_run:
+                until = min(deadline, looked + _LOOK_SECONDS)
+                while not row and turns < most and now < until and first.can_run:
                     turns += self._turn(first, ctx)
                     now = self._clock()
                 if not first.closed:
                     self._rest(first)
+                    if row and first not in row:
+                        self._send_answers_of(first)  # nothing more of it comes to be joined
                 first.in_hand = False
+                if now - looked >= _LOOK_SECONDS:
+                    self._look_again()
+                    looked = now
             if turns >= most or now >= (deadline if turns else patience):
                 break
         self._counts["turns"] += turns
@@ -561,12 +572,16 @@ class Round:
                 continue
             if connection.in_hand and not connection.busy:  # interrupted, and not yet dropped
                 continue
-            del self._dirty[connection]
             held = connection.in_hand
             connection.in_hand = True
+            self._send_answers_of(connection)
+            connection.in_hand = held
+
+    def _send_answers_of(self, connection: Connection) -> None:
+        if connection in self._dirty:
+            del self._dirty[connection]
             connection.flush()
             self._rest(connection)
-            connection.in_hand = held
 
     def move_to(self, listener: Listener, old: Listener) -> None:
         """Take connections from another listener; those that wait in the old one come along."""

@@ -294,7 +294,7 @@ def test_a_cancel_in_the_same_poll_as_the_result(server, desk):
         start(server, peer, desk, call(1, "Ask"))
         desk.do = lambda: desk.futures[0].set_result(5)
         peer.send(call(2, "Now", value=2), encode([1]))
-        assert server.poll(desk, max_seconds=60) == 2
+        assert server.poll(desk, max_seconds=60) in (2, 3)  # the result too, if it took that long
         settle(server, desk)
         assert peer.received() == [[2, 0, 2], [1, 0, 5]]
         peer.send(call(1, "Now", value=3))
