@@ -49,6 +49,7 @@ class Times:
 
 def measure_polite(server: Server, flooded: bool, count: int, cores: Cores) -> Sample:
     """Call one at a time, alone or beside a flooder."""
+    wait_until_idle(server)
     with ExitStack() as stack:
         if flooded:
             program = Path(_grown.__file__)
@@ -56,6 +57,15 @@ def measure_polite(server: Server, flooded: bool, count: int, cores: Cores) -> S
                 stack.enter_context(child(program, "flood", server.path, CONNECTIONS)), cores.client
             )
         return measure_calls(ipcpoll_call, server, count, cores)
+
+
+def wait_until_idle(server: Server) -> None:
+    """Wait until a server has served what a flooder has left behind."""
+    while True:
+        before = server.clock.nanoseconds()
+        time.sleep(0.05)
+        if server.clock.nanoseconds() - before < 1_000_000:
+            return
 
 
 def time_each(turn: Callable[[], object], allowed: float, count: int) -> Times:
@@ -100,13 +110,10 @@ def benchmark(options: Options) -> None:
     placement, cores = list(placements().items())[-1]
     with working_directory() as directory, ExitStack() as stack:
         server = Server("ipcpoll", directory, stack)
-        # One of its own: what a flooder leaves behind is served for a while when it has gone.
-        (directory / "alone").mkdir()
-        unflooded = Server("ipcpoll", directory / "alone", stack)
         polite = alternate(
             options.rounds,
             {
-                "alone": partial(measure_polite, unflooded, False, count, cores),
+                "alone": partial(measure_polite, server, False, count, cores),
                 "beside a flooder": partial(measure_polite, server, True, count, cores),
             },
         )
