@@ -133,7 +133,7 @@ def describe_machine() -> str:
     except OSError:
         pass  # not Linux
     return (
-        f"{processor}, {len(os.sched_getaffinity(0))} cores, load {os.getloadavg()[0]:.1f}; "
+        f"{processor}, {os.cpu_count()} cores, load {os.getloadavg()[0]:.1f}; "
         f"{platform.system()} {platform.release()}; {platform.python_implementation()} "
         f"{platform.python_version()}, cbor2 {version('cbor2')}, msgspec {version('msgspec')}"
     )

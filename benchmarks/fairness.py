@@ -121,6 +121,7 @@ def benchmark(options: Options) -> None:
         show_polite(polite)
         options.keep("polite", polite, over=["alone"])
 
+        wait_until_idle(server)
         path = str(directory / "flooded")
         flooded = stack.enter_context(ipcpoll.Server(path, Add))
         pin(os.getpid(), cores.server)
