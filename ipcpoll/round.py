@@ -152,7 +152,7 @@ class Round:
             self._accept(math.inf, 1)
             self._acceptor.more = False
             events[:] = self._poller.poll()  # what it has sent, or that there are more
-            if len(events) != 1:
+            if len(events) != 1 or self._row:  # or who had to make room for it wants a turn
                 return None
         fd, mask = events[0]
         connection = self._connections.get(fd)
@@ -178,8 +178,9 @@ class Round:
         connection.finished_a_frame = True
         self._counts["turns"] += 1
         frame = self._run(connection, call, ctx)
-        # If its command has neither polled nor closed the server, the reply goes out at once.
-        if self._at_rest and not (connection.readable or self.clients.closed):
+        # If its command has left all as it was, the reply goes out at once: it may have polled,
+        # closed the server, or bound it anew.
+        if self._at_rest and not (connection.readable or self._row or self.clients.closed):
             sent = 0 if frame is None else connection.send_alone(frame)
             if frame is None or sent == len(frame):
                 connection.in_hand = False

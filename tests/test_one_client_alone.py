@@ -170,6 +170,28 @@ def test_what_a_client_left_is_dealt_with_before_it_is_seen_off(server, known, l
     assert (stats["clients"], stats["dropped"]) == (0, len(host.log) ^ 1)
 
 
+def test_client_that_was_to_make_room_and_has_called_is_served(make_server, connect):
+    """The new one finds no room; the silent one that it looks at has just sent its call."""
+    server = make_server(max_clients=1)
+    silent = connect(server)
+    settle(server)
+    newcomer = connect(server)
+    newcomer.call(1, "Echo", value=2)
+    accept = server._round._accept
+
+    def accept_late(*bounds):
+        silent.call(1, "Echo", value=1)  # behind the look that found the newcomer alone
+        accept(*bounds)
+
+    server._round._accept = accept_late
+    server.poll(Host())
+    del server._round._accept
+    settle(server)
+    assert silent.received() == [[1, 0, 1]]
+    [[call_id, kind, error]] = newcomer.received()
+    assert (call_id, kind, error["code"]) == (None, 1, "busy")
+
+
 def test_half_a_frame_of_a_client_that_left_is_forgotten(server, known):
     known.send(call(1, "Echo", value=7)[:5])
     settle(server)
