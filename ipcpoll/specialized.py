@@ -73,7 +73,7 @@ def specialize(
     """
     fields = [field.name for field in dataclasses.fields(cls)]
     keys = [codec.encode(field) for field in fields]
-    names = {
+    names: dict[str, Any] = {
         "command_type": command_type,
         "cls": cls,
         "name": name,

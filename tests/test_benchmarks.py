@@ -20,7 +20,7 @@ pytestmark = [
 
 ROOT = Path(__file__).parents[1]
 FOLDER = ROOT / "benchmarks"
-BENCHMARKS = sorted({path.stem for path in FOLDER.glob("[!_]*.py")} - {"plot"})
+BENCHMARKS = sorted({path.stem for path in FOLDER.glob("[!_]*.py")} - {"plots"})
 SHOWN = sorted({*BENCHMARKS} - {"sliced_job", "threads", "topics"})  # in docs/benchmarks.md
 PATIENCE_SECONDS = 180  # some take 40 s on a core that has much else to do
 WITH_WINDOWS = ["adapters", "threads"]
@@ -87,7 +87,7 @@ def test_plots_and_tables_are_made_from_the_figures_and_the_same_ones_again(
         docs = tmp_path / f"{number}"
         docs.mkdir()
         shutil.copy(ROOT / "docs" / "benchmarks.md", docs)
-        drawn = run(FOLDER / "plot.py", str(*folders), str(docs))
+        drawn = run(FOLDER / "plots.py", str(*folders), str(docs))
         assert (drawn.returncode, drawn.stderr) == (0, "")
         made.append({path.name: path.read_bytes() for path in docs.iterdir()})
     assert made[0] == made[1]

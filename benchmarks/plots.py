@@ -1,4 +1,4 @@
-"""Draw the plots of docs/benchmarks.md and renew its tables: ``plot.py MEASURED DOCS``.
+"""Draw the plots of docs/benchmarks.md and renew its tables: ``plots.py MEASURED DOCS``.
 
 MEASURED is the folder with the JSON that `make bench` has written, DOCS that of the document. The
 same figures always give the same bytes: no date, no random names.
