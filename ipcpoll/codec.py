@@ -61,6 +61,10 @@ class Decoder:
         self._stream = io.BytesIO()
         self._decode: Callable[[], object] | None = None  # made when it is needed first
 
+    def prepare(self) -> None:
+        """Make it now: an interruption while cbor2 does so later is swallowed there."""
+        self._renew()
+
     def _renew(self) -> Callable[[], object]:
         self._stream = io.BytesIO()
         self._decode = decode = cbor2.CBORDecoder(

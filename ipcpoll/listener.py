@@ -222,6 +222,7 @@ def _accepted(listener: Any) -> socket.socket:
         return socket_above_stdio(sock)
     accepted: list[tuple[int, Any]] = []
     sock = socket.socket.__new__(socket.socket)
+    begun = False
     try:
         # In C from accept(2) to the list, so that an interruption comes before both or behind both.
         accepted.extend(itertools.starmap(listener._accept, _ONCE))
@@ -230,11 +231,12 @@ def _accepted(listener: Any) -> socket.socket:
             accepted.clear()
             fd = above_stdio(fd)  # which closes what it can't move
             accepted.append((fd, None))
+        begun = True
         sock.__init__(socket.AF_UNIX, socket.SOCK_STREAM, 0, fileno=fd)  # type: ignore[misc]
         sock.setblocking(False)
     except BaseException:
         # Once and not twice: the number may be a stranger's by then.
-        if _has_descriptor(sock):
+        if begun and _has_descriptor(sock):
             sock.close()
         else:
             for fd, _ in accepted:
@@ -246,7 +248,7 @@ def _accepted(listener: Any) -> socket.socket:
 def _has_descriptor(sock: socket.socket) -> bool:
     try:
         return sock.fileno() >= 0
-    except AttributeError:  # gevent's, before it is made
+    except (AttributeError, RecursionError):  # gevent's, before it is made
         return False
 
 

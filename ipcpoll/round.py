@@ -351,7 +351,7 @@ class Round:
                     if row and first not in row:
                         self._send_answers_of(first)  # nothing more of it comes to be joined
                 first.in_hand = False
-                if now - looked >= _LOOK_SECONDS:
+                if row and now - looked >= _LOOK_SECONDS:
                     self._look_again()
                     looked = now
             if turns >= most or now >= (deadline if turns else patience):

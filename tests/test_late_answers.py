@@ -6,6 +6,7 @@ import asyncio
 import concurrent.futures
 import gc
 import logging
+import math
 import random
 import threading
 import weakref
@@ -288,13 +289,14 @@ def test_a_cancel_that_crosses_the_answer_is_ignored(server, desk):
         assert replies_now(server, peer, desk) == [[2, 0, 2]]
 
 
-def test_a_cancel_in_the_same_poll_as_the_result(server, desk):
+def test_a_cancel_in_the_same_poll_as_the_result(server, desk, monkeypatch):
     """The result was first: it is what the call is answered, once."""
+    monkeypatch.setattr("ipcpoll.round._LOOK_SECONDS", math.inf)  # or a slow machine's poll sees it
     with Peer(server) as peer:
         start(server, peer, desk, call(1, "Ask"))
         desk.do = lambda: desk.futures[0].set_result(5)
         peer.send(call(2, "Now", value=2), encode([1]))
-        assert server.poll(desk, max_seconds=60) in (2, 3)  # the result too, if it took that long
+        assert server.poll(desk, max_seconds=60) == 2
         settle(server, desk)
         assert peer.received() == [[2, 0, 2], [1, 0, 5]]
         peer.send(call(1, "Now", value=3))

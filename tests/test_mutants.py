@@ -94,7 +94,8 @@ endless = source + "\\nFrameBuffer.next = lambda self: max(iter(int, 1))\\n"
 chosen += [("framing", harmless._replace(source=source))]
 chosen += [("framing", harmless._replace(source=endless))]
 trials = mutations.try_all(chosen, 600, mutations.TESTS[:1])
-print(json.dumps([killed for _, _, killed in trials.fates]))
+fates = {one.source: killed for _, one, killed in trials.fates}  # in the order of their ends
+print(json.dumps([fates[one.source] for _, one in chosen]))
 """
 
 

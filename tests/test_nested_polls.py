@@ -107,19 +107,21 @@ def test_frames_in_our_own_memory_wake_the_nested_loop(server, connect):
 def test_answers_that_wait_are_sent_by_the_nested_poll(server, connect):
     """An answer that waits to be joined with others must not wait for the dialog's end."""
     other, own = connect(server), connect(server)
-    other.call(1, "Echo", value=1)
+    other.send(call(1, "Echo", value=1), call(3, "Echo", value=3))
     own.call(2, "Do", value=2)
     host = Host()
     inside = []
 
     def dialog():
+        assert host.log == [1, ("do", 2)]
+        assert not other.received()
         assert readable(server)
         server.poll(host)
         inside.extend(other.received())
 
     host.do = dialog
     server.poll(host)
-    assert inside == [[1, 0, 1]]
+    assert inside == [[1, 0, 1], [3, 0, 3]]
 
 
 def test_hazard_49_muted_connection_that_hangs_up_during_its_own_command(server, connect):

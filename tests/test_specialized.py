@@ -235,7 +235,7 @@ def test_command_is_made_at_once_where_that_is_all(command, is_made):
         assert call.command_type is None
         assert call.fields
     else:
-        assert call.command_type is resolve(type(command))
+        assert call.command_type is COMMANDS[type(command).__name__]
         assert (call.command is not None) is is_made
 
 
