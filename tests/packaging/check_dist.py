@@ -27,7 +27,7 @@ METADATA = {
     "License-Expression: MIT",
     "Requires-Python: >=3.11",
     "Requires-Dist: cbor2>=6.3.0",
-    "Requires-Dist: msgspec>=0.20.0",
+    "Requires-Dist: msgspec>=0.22.0",
 }
 
 
