@@ -20,7 +20,7 @@ from __future__ import annotations
 import io
 import math
 import struct
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from typing import Any, Final, Never, TypeAlias
 
 import cbor2
@@ -35,17 +35,18 @@ Plain: TypeAlias = (
 """What one item on the wire can be. A tuple is written as an array and read as a list."""
 
 
-class _NoTags(Mapping[int, Never]):
-    """Consulted by cbor2 before its own table of tags; so each tag is refused."""
+class _NoTags(dict[int, Never]):
+    """Consulted by cbor2 before its own table of tags; so each tag is refused.
 
-    def __getitem__(self, tag: int) -> Never:
+    It is a dict since cbor2 sees that at once. Whether another thing is a Mapping is asked in
+    Python, where a signal's handler can run, and what that raises would be told as TypeError.
+    """
+
+    def __getitem__(self, tag: object, _: object = None) -> Never:
         raise ValueError(f"tag {tag}")
 
-    def __iter__(self) -> Iterator[int]:
-        return iter(())
-
-    def __len__(self) -> int:
-        return 0
+    # Whichever of them cbor2 uses.
+    get = __contains__ = __getitem__
 
 
 class Decoder:
