@@ -24,7 +24,6 @@ from .errors import MALFORMED, TOO_LARGE, WireError
 MAGIC: Final = b"\xd8\x18"
 """The head of tag 24: the first two bytes of every frame."""
 
-_MAGIC_0, _MAGIC_1 = MAGIC
 _BYTES_0: Final = 0x40  # byte string, length 0 in the head itself
 _BYTES_23: Final = 0x57  # byte string, length 23 in the head itself
 _LENGTH_BYTES: Final = {0x58: 1, 0x59: 2, 0x5A: 4, 0x5B: 8}  # byte string, length in n bytes

@@ -39,9 +39,6 @@ _CANCEL_HEAD: Final = b"\x81"  # an array of one: the only message that has it
 _ANSWER_ITEM, _ERROR_ITEM, _PIECE_ITEM = b"\x00", b"\x01", b"\x02"
 _NULL: Final = b"\xf6"
 _NULL_HEAD: Final = 0xF6
-_MOST_READ: Final = (
-    1024  # bytes of a payload that may be read by hand: a larger one has large items
-)
 _SHORT_CALL, _LONG_CALL = 3, 4
 _LOST: Final = "lost"
 _ABOUT_AN_ANSWER: Final = 11  # bytes around its item at the most: an array's head, an id, the 0

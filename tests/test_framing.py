@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from wire import BYTES, LONGER, Fault, arrays, fault, framed, head, tr, ways
 
 from ipcpoll.errors import WireError
-from ipcpoll.framing import MAX_OVERHEAD, FrameBuffer, frame
+from ipcpoll.framing import MAX_OVERHEAD, MOST_SHORT, FrameBuffer, frame, only_payload
 
 TYPED = "this socket speaks CBOR frames (d8 18 …), not text: use the ipcpoll client of the program"
 LIMIT = 300
@@ -253,3 +253,141 @@ def test_any_bytes_give_payloads_or_one_fault(chunks):
 def test_payload_is_not_looked_into():
     bad = arrays(100000)[:LIMIT]
     assert read([frame(bad)]) == [bad]
+
+
+# ---------------------------------------------------------------------------------------------
+# One short frame that is all there is
+
+
+@pytest.mark.parametrize("size", range(256))
+def test_only_payload_is_that_of_a_short_frame(size):
+    payload = bytes(range(1, 256))[:size].ljust(size, b"\xff")
+    data = frame(payload)
+    assert only_payload(data) == payload
+    assert only_payload(data + b"\x00") is None
+    assert only_payload(data + b"\xd8\x18\x40") is None
+    for cut in range(len(data)):
+        assert only_payload(data[:cut]) is None
+
+
+def test_only_payload_needs_the_head_of_a_short_frame():
+    payload = bytes(30)
+    assert only_payload(frame(bytes(MOST_SHORT + 1))) is None
+    assert only_payload(framed(payload, longer=1)) is None
+    for at in range(3):
+        for byte in range(256):
+            for good in (frame(b""), frame(payload)):
+                other = good[:at] + bytes([byte]) + good[at + 1 :]
+                assert (only_payload(other) is None) is (other != good)
+    # In the shortest form, or as one byte behind the head; the same payload both ways.
+    for size in range(24):
+        assert only_payload(framed(bytes(size), longer=1)) == bytes(size)
+
+
+@pytest.mark.parametrize("limit", [MOST_SHORT - 1, MOST_SHORT, MOST_SHORT + 1])
+@pytest.mark.parametrize("size", range(MOST_SHORT - 2, MOST_SHORT + 3))
+def test_limit_near_the_largest_short_frame(limit, size):
+    buffer = FrameBuffer(limit)
+    buffer.feed(frame(bytes(size)) * 2)
+    if size <= limit:
+        assert drain(buffer) == [bytes(size)] * 2
+    else:
+        message = f"the frame announces {size} bytes, the limit is {limit}"
+        assert drain(buffer) == [Fault("too-large", message, fatal=True)]
+
+
+def test_take_gives_no_more_than_asked_for():
+    buffer = FrameBuffer(LIMIT)
+    buffer.feed(b"".join(frame(bytes([i])) for i in range(5)) + frame(b"last")[:-1])
+    assert buffer.take(0) == []
+    assert buffer.take(2) == [b"\x00", b"\x01"]
+    assert len(buffer) == 3 * 4 + 6
+    assert buffer.take(9) == [b"\x02", b"\x03", b"\x04"]
+    assert buffer.take(9) == []
+    assert buffer.fault is None
+    buffer.feed(b"t!")
+    assert buffer.take(9) == [b"last"]
+    assert buffer.fault is not None
+    assert buffer.take(9) == []
+
+
+# ---------------------------------------------------------------------------------------------
+# Frames that take many reads
+
+LARGE = bytes(range(256)) * 120
+
+
+@pytest.mark.parametrize("before", [0, 1, 3, 4, 100])
+@pytest.mark.parametrize(
+    "sizes",
+    [
+        [1],
+        [2, 1],
+        [4095],
+        [4096],
+        [4097],
+        [4095, 1, 4096, 1, 1, 5000, 4095, 4095, 2],
+        [10_000, 3],
+        [len(LARGE) + 5],
+        [len(LARGE) + 6],
+        [len(LARGE) + 7],
+    ],
+)
+def test_large_frame_comes_whole_out_of_any_reads(sizes, before):
+    """The frames before and behind it, too; `before` is what is there of it with the one before."""
+    frames = [b"one", LARGE, b"two", LARGE[:9000], b""]
+    stream = b"".join(map(frame, frames))
+    buffer = FrameBuffer(len(LARGE))
+    at = 6 + before
+    buffer.feed(stream[:at])
+    got = drain(buffer)
+    assert got == [b"one"]
+    for size in sizes * (len(stream) // sum(sizes) + 1):
+        waited = len(buffer)
+        chunk = stream[at : at + size]
+        buffer.feed(chunk)
+        assert len(buffer) == waited + len(chunk)
+        got += drain(buffer)
+        at += size
+    assert got == frames
+    assert len(buffer) == 0
+
+
+@pytest.mark.parametrize("size", [1, 100, 4095, 4096, 9000])
+def test_reads_of_a_large_frame_are_kept_as_they_came_or_joined(size):
+    """Not an object for each byte, and no copy of what was a large read."""
+    reads = [LARGE[i : i + size] for i in range(0, len(LARGE), size)]
+    buffer = FrameBuffer(len(LARGE))
+    buffer.feed(frame(LARGE)[:5])
+    assert buffer.next() is None
+    tracemalloc.start()
+    try:
+        before, _ = tracemalloc.get_traced_memory()
+        for one in reads[:-1]:
+            buffer.feed(one)
+            assert buffer.next() is None
+        kept, most = tracemalloc.get_traced_memory()
+        kept, most = kept - before, most - before
+    finally:
+        tracemalloc.stop()
+    bytes_kept = sum(map(len, reads[:-1]))
+    if size >= 4096:
+        assert most < 3000, "the reads themselves are kept"
+    else:
+        assert kept < 1.5 * bytes_kept + 3000
+        assert kept > bytes_kept
+        assert len(buffer._parts) <= len(LARGE) / 4096 + 1
+
+
+def test_frame_is_joined_once_and_not_before_it_is_whole():
+    buffer = FrameBuffer(len(LARGE))
+    buffer.feed(frame(LARGE)[:5])
+    assert buffer.take(9) == []
+    buffer.feed(LARGE[:5000])
+    buffer.feed(LARGE[5000:-1])
+    held = buffer._buffer
+    assert buffer.take(9) == []
+    assert buffer._buffer is held
+    assert len(held) == 5
+    buffer.feed(LARGE[-1:])
+    assert buffer.take(9) == [LARGE]

@@ -6,6 +6,7 @@ the same bytes, and whatever is not read by hand is left to them.
 
 import abc
 import math
+import struct
 from collections.abc import Generator
 from dataclasses import dataclass
 from decimal import Decimal
@@ -19,13 +20,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 from wire import IDS, LEAVES, framed, head
 
-from ipcpoll.codec import Decoder, encode, scalar_item
-from ipcpoll.errors import WireError
+from ipcpoll.codec import Decoder, array_head, encode, map_head, scalar_item
+from ipcpoll.errors import FrameTooLarge, WireError
 from ipcpoll.limits import DEFAULT_LIMITS, Limits
 from ipcpoll.protocol import Answer, ClientProtocol, ServerProtocol
 from ipcpoll.schema import CommandSet, resolve
+from ipcpoll.states import CallState, IllegalTransition
 
 DECODER = Decoder()
+CALL_BEGUN = CallState.IN_FLIGHT
 Metres = NewType("Metres", int)
 
 
@@ -323,6 +326,83 @@ def test_scalar_item_is_what_the_decoder_would_read(item, behind):
         assert (type(value), repr(value)) == (type(decoded), repr(decoded))
 
 
+def scalars():
+    """Give the scalars that are read by hand, each with an encoding: every head, its limits."""
+    for value in (0, 1, 23, 24, 25, 254, 255, 256, 65535, 65536, 2**32 - 1, 2**32, 2**64 - 1):
+        yield from ((value, head(0, value, longer)) for longer in range(5))
+    for argument in (0, 1, 23, 24, 25, 255, 256, 65535, 65536, 2**32 - 1):
+        forms = {head(1, argument, longer) for longer in range(4)}
+        yield from ((-1 - argument, form) for form in forms if len(form) < 9)
+    yield from ((False, b"\xf4"), (True, b"\xf5"), (None, b"\xf6"))
+    for number in (0.0, -0.0, 1.5, -1e300, math.inf):
+        yield number, b"\xfb" + struct.pack(">d", number)
+    for size in (0, 1, 2, 22, 23, 24, 25, 254, 255, 256, 257, 65535, 65536, 70_000):
+        heads = {head(2, size, longer) for longer in range(5)}
+        for form in heads:
+            if len(form) < 9:
+                words = "".join(chr(0x61 + i % 26) for i in range(size))
+                yield words.encode(), form + words.encode()
+                yield words, bytes([form[0] + 0x20]) + form[1:] + words.encode()
+    yield "é€", b"\x65\xc3\xa9\xe2\x82\xac"
+
+
+@pytest.mark.parametrize(
+    ("value", "item"),
+    [pytest.param(*it, id=f"{len(it[1])} {it[1][:10].hex()}") for it in scalars()],
+)
+def test_every_scalar_is_read_by_hand(value, item):
+    """Wherever it stands. Without that all would be right, and slow."""
+    for before in (b"", b"\x83", bytes(9)):
+        at = len(before)
+        for behind in (b"", b"\x00", b"\xf5\x61", bytes(20)):
+            got, end = scalar_item(before + item + behind, at)
+            assert (type(got), repr(got)) == (type(value), repr(value))
+            assert end == at + len(item)
+        for cut in {*range(min(len(item), 12)), len(item) - 1}:
+            assert scalar_item(before + item[:cut], at) == (None, -1)
+
+
+@pytest.mark.parametrize(
+    "item",
+    [
+        *(bytes([first]) + bytes(9) for first in (0x1C, 0x1F, 0x3B, 0x3C, 0x5C, 0x5F, 0x7C, 0x7F)),
+        *(bytes([first]) + bytes(9) for first in (0x80, 0x9F, 0xA0, 0xBF, 0xC0, 0xDF)),
+        *(bytes([first]) + bytes(9) for first in (0xE0, 0xF3, 0xF7, 0xF8, 0xF9, 0xFA, 0xFC, 0xFF)),
+        b"\x5b" + bytes(8),
+        b"\x7b" + bytes(8),
+        b"\x61\xff",
+        b"\x63\xed\xa0\x80",
+    ],
+    ids=bytes.hex,
+)
+def test_any_other_item_is_left_to_the_decoder(item):
+    assert scalar_item(item, 0) == (None, -1)
+    assert scalar_item(b"\x00" + item, 1) == (None, -1)
+
+
+SMALL = [
+    *(0, 1, 23, 24, 255, 256, 257, 65535, 65536, 2**32 - 1),
+    *(True, False, None, 0.0, -0.0, 1.5, -1e300, 5e-324),
+    *("x" * size for size in (0, 1, 23, 24, 255, 256, 65535, 65536)),
+    *(b"x" * size for size in (0, 1, 23, 24, 255, 256, 65535, 65536)),
+    "é" * 12,
+]
+
+
+@pytest.mark.parametrize("value", SMALL, ids=lambda value: repr(value)[:20])
+def test_scalars_are_written_by_hand(value, monkeypatch):
+    """Without cbor2, which takes four times as long."""
+    expected = cbor2.dumps(value)
+    monkeypatch.setattr("ipcpoll.codec.cbor2", None)
+    assert encode(value) == expected
+
+
+def test_head_of_any_length():
+    for length in (0, 23, 24, 255, 256, 65535, 65536, 2**32 - 1, 2**32, 2**64 - 1):
+        assert array_head(length) == head(4, length)
+        assert map_head(length) == head(5, length)
+
+
 @given(LEAVES | st.sampled_from([math.nan, math.inf, -math.inf, 255, 256, 65535, 65536, 2**32]))
 def test_encoded_scalars_are_those_of_cbor2(value):
     assert encode(value) == cbor2.dumps(value)
@@ -355,6 +435,47 @@ def test_only_call_is_the_call_that_receive_gives(command):
         assert repr(call) == repr(expected)
         assert alone.calls == usual.calls
     assert alone.bytes_waiting == 0
+
+
+FIRST_IDS = (None, 0, 1, 23, 24, 255, 256, 257, 65535, 65536, 2**32 - 1, 2**32, 2**64 - 1)
+
+
+@pytest.mark.parametrize("longer", range(5))
+@pytest.mark.parametrize("call_id", FIRST_IDS)
+def test_call_with_any_id_is_read_by_hand(call_id, longer):
+    """Alone, and from what waits."""
+    id_item = b"\xf6" if call_id is None else head(0, call_id, longer)
+    payload = resolve(Frozen).encode_call(id_item, Frozen(1, "two"))
+    alone, usual = by_hand(), by_hand()
+    usual.receive(framed(payload))
+    for protocol, call in (
+        (alone, alone.only_call(framed(payload))),
+        (usual, usual.next_request()),
+    ):
+        assert call is not None
+        assert call.call_id == call_id
+        assert call.command == Frozen(1, "two")
+        assert list(protocol.calls) == ([] if call_id is None else [call_id])
+        assert protocol.bytes_waiting == 0
+        assert len(protocol.waiting) == 0
+
+
+@pytest.mark.parametrize("size", range(235, 245))
+def test_largest_call_that_is_taken_alone(size):
+    """A frame with a short head has a payload of at most 255 bytes."""
+    payload = payload_of(Frozen(1, "x" * size))
+    call = by_hand().only_call(framed(payload))
+    assert (call is not None) is (len(payload) <= 255)
+
+
+@pytest.mark.parametrize("more", [-1, 0, 1])
+def test_limit_of_a_frame_holds_for_a_call_that_is_alone(more):
+    """Under a limit below that of short heads nothing is taken in short."""
+    assert (by_hand(Limits(max_frame=255 + more)).only_call(CALL) is not None) is (more >= 0)
+    payload = b"\x83\x07\x00\x01"
+    limited = ClientProtocol(Limits(max_answer=255 + more), DECODER)
+    limited.call(7, b"\x80")
+    assert (limited.only_answer(framed(payload)) is not None) is (more >= 0)
 
 
 CALL = framed(payload_of(Frozen(1, "two")))
@@ -445,3 +566,93 @@ def test_any_other_response_is_to_be_received(payload):
     protocol = client(7)
     assert protocol.only_answer(framed(payload)) is None
     assert list(protocol.calls) == [7]
+
+
+@pytest.mark.parametrize("longer", range(5))
+@pytest.mark.parametrize("call_id", FIRST_IDS[1:])
+def test_answer_with_any_id_is_read_by_hand(call_id, longer):
+    """Alone, and from what waits, without the decoder."""
+    data = framed(b"\x83" + head(0, call_id, longer) + b"\x00\x18\x64")
+    alone, usual = client(call_id, 5), client(call_id, 5)
+    usual._decoder = None
+    usual.receive(data)
+    for protocol, answer in (
+        (alone, alone.only_answer(data)),
+        (usual, usual.next_response()),
+    ):
+        assert answer == Answer(call_id, 100)
+        assert list(protocol.calls) == [5]
+        assert protocol.bytes_waiting == 0
+
+
+def test_answer_is_not_alone_where_something_waits_or_the_connection_ends():
+    data = framed(b"\x83\x07\x00\x01")
+    assert client(7).only_answer(data) == Answer(7, 1)
+    for before in (data[:2], framed(b"\x83\x07\x02\x01"), b"GET /"):
+        protocol = client(7)
+        protocol.receive(before)
+        assert protocol.only_answer(data) is None
+    for end in (ClientProtocol.hang_up, ClientProtocol.close):
+        protocol = client(7)
+        end(protocol)
+        assert protocol.only_answer(data) is None
+    for other in (data[:-1], data + b"\x00", data + data, b"\xd9" + data[1:]):
+        assert client(7).only_answer(other) is None
+
+
+@pytest.mark.parametrize("size", [0, 1, *range(14, 27), 200, 300])
+@pytest.mark.parametrize("call_id", FIRST_IDS[1:])
+def test_answer_is_one_frame_with_the_shortest_heads(call_id, size):
+    item = b"\x01" * size
+    protocol = by_hand()
+    protocol.calls[call_id] = CALL_BEGUN
+    payload = b"\x83" + head(0, call_id) + b"\x00" + item
+    assert protocol.answer(call_id, item) == framed(payload)
+    assert protocol.calls == {}
+    with pytest.raises(IllegalTransition):
+        protocol.answer(call_id, item)
+
+
+@pytest.mark.parametrize("call_id", FIRST_IDS[1:])
+@pytest.mark.parametrize("more", range(-12, 3))
+def test_answer_over_the_limit_is_refused_to_the_byte(call_id, more):
+    protocol = by_hand(Limits(max_answer=300))
+    protocol.calls[call_id] = CALL_BEGUN
+    around = 1 + len(head(0, call_id)) + 1
+    item = bytes(300 - around + more)
+    if more <= 0:
+        sent = framed(b"\x83" + head(0, call_id) + b"\x00" + item)
+        assert protocol.answer(call_id, item) == sent
+        assert protocol.calls == {}
+    else:
+        with pytest.raises(FrameTooLarge, match=f"has {300 + more} bytes, the limit is 300"):
+            protocol.answer(call_id, item)
+        assert list(protocol.calls) == [call_id]
+
+
+@pytest.mark.parametrize("more", [-1, 0, 1])
+def test_call_over_the_limit_is_refused_to_the_byte(more):
+    protocol = ClientProtocol(Limits(max_frame=300), DECODER)
+    if more <= 0:
+        assert protocol.call(7, bytes(300 + more)) == framed(bytes(300 + more))
+        assert list(protocol.calls) == [7]
+        with pytest.raises(IllegalTransition):
+            protocol.call(7, b"\x80")
+    else:
+        with pytest.raises(FrameTooLarge, match="has 301 bytes, the limit is 300"):
+            protocol.call(7, bytes(300 + more))
+        assert protocol.calls == {}
+
+
+def test_nothing_is_sent_on_a_connection_that_has_ended():
+    for end in (ClientProtocol.hang_up, ClientProtocol.close):
+        protocol = client(7)
+        end(protocol)
+        with pytest.raises(IllegalTransition):
+            protocol.call(8, b"\x80")
+    for end in (ServerProtocol.hang_up, ServerProtocol.close):
+        protocol = by_hand()
+        assert protocol.only_call(CALL) is not None
+        end(protocol)
+        with pytest.raises(IllegalTransition):
+            protocol.answer(7, b"\x01")

@@ -50,7 +50,7 @@ from test_hazards_frames import slowness  # noqa: E402
 GUIDED: Final = 0.3
 """The part of the time that the guided fuzzer has."""
 
-SHARES: Final = {"frames": 0.45, "server": 0.35, "client": 0.2}
+SHARES: Final = {"frames": 0.6, "server": 0.25, "client": 0.15}
 """The parts of the time that the properties have."""
 
 MOST_GROWTH: Final = 32 << 20

@@ -52,18 +52,18 @@ class Entry:
 
 
 TABLE = [
-    Entry("mutations", 30),
-    Entry("syscall_faults", 12),
-    Entry("interruptions", 12),
-    Entry("races", 18),
-    Entry("fuzz_parser", 14),
-    Entry("fuzz_sockets", 14),
-    Entry("model", 8),
-    Entry("oldest_dependencies", 6),
+    Entry("mutations", 25),
+    Entry("syscall_faults", 5),
+    Entry("interruptions", 5),
+    Entry("races", 20),
+    Entry("fuzz_parser", 18),
+    Entry("fuzz_sockets", 7),
+    Entry("model", 5),
+    Entry("oldest_dependencies", 10),
     Entry("free_threaded", 1),
-    Entry("load", 10, alone=True),
+    Entry("load", 5, alone=True),
     Entry("soak_bites", 2, alone=True),
-    Entry("soak", 36, alone=True),
+    Entry("soak", 21, alone=True),
 ]
 """Every part. Complete enumerations come first: what they leave of their time goes to the rest."""
 
