@@ -13,6 +13,8 @@ from pathlib import Path
 import pytest
 from harness import PATIENCE, ROOT
 
+pytestmark = pytest.mark.once
+
 SERVICE = str(ROOT / "examples" / "asyncio_service.py")
 
 

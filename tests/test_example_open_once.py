@@ -12,6 +12,8 @@ from pathlib import Path
 import pytest
 from harness import PATIENCE, ROOT
 
+pytestmark = pytest.mark.once
+
 OPEN_ONCE = str(ROOT / "examples" / "open_once.py")
 
 

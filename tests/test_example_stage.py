@@ -15,6 +15,8 @@ import redraws
 from harness import PATIENCE, ROOT, wait_until
 from loops import need, qt_needs, screen
 
+pytestmark = pytest.mark.once
+
 EXAMPLES = ROOT / "examples"
 
 

@@ -12,6 +12,8 @@ import pytest
 from harness import PATIENCE, ROOT
 from loops import need
 
+pytestmark = pytest.mark.once
+
 Ask = Callable[..., tuple[int, str, str]]
 
 

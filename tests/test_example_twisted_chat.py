@@ -13,6 +13,8 @@ import pytest
 from harness import PATIENCE, ROOT
 from loops import need
 
+pytestmark = pytest.mark.once
+
 CHAT = str(ROOT / "examples" / "twisted_chat.py")
 
 

@@ -18,6 +18,8 @@ from harness import PATIENCE, ROOT, Echo, wait_until
 
 from ipcpoll import Server
 
+pytestmark = pytest.mark.once
+
 SIMPLE = str(ROOT / "examples" / "simple.py")
 
 

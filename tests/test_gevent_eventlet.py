@@ -10,6 +10,8 @@ import pytest
 from harness import finish, full_backlog, run_python
 from loops import need
 
+pytestmark = pytest.mark.once
+
 PATCH = {
     "gevent": """
 from gevent import monkey

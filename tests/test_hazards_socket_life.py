@@ -44,6 +44,8 @@ from harness import (
 from ipcpoll import AlreadyRunning, Client, Limits, Server, UnsafeAddress, UsageError, lockfile
 from ipcpoll.peer import credentials
 
+pytestmark = pytest.mark.once
+
 ROOT_USER = os.geteuid() == 0
 NOBODY = 65534
 SOMEBODY = 12345

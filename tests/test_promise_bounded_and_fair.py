@@ -230,6 +230,7 @@ def _unread_bytes_of_first(server):
     return size
 
 
+@pytest.mark.once
 def test_twenty_thousand_one_shot_commands_none_lost_none_run_twice(server):
     """Against a server that polls in a tight loop; the crate that this follows loses most."""
     clients = [

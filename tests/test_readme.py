@@ -22,6 +22,8 @@ from loops import need
 
 from ipcpoll.testing import AdapterConformance
 
+pytestmark = pytest.mark.once
+
 ALL = [block for document in documents() for block in blocks(document)]
 
 # What another test reads: which language, where, and that test's module.

@@ -14,6 +14,8 @@ from recipe_runs import FOLDER, RECIPES, Running, program, without_ipcpoll
 
 import ipcpoll
 
+pytestmark = pytest.mark.once
+
 CALLS = 100
 MOST_LINES = 25
 IDLE_SECONDS = 0.5

@@ -8,11 +8,14 @@ from collections.abc import Iterator
 from dataclasses import asdict
 from typing import Final
 
+import pytest
 from documents import ROOT, read
 
 from ipcpoll import Limits
 from ipcpoll.limits import KIB, MAX_DEPTH, MIB
 from ipcpoll.log import MOST_SHOWN
+
+pytestmark = pytest.mark.once
 
 DOCUMENT = "docs/security.md"
 DOCUMENTS = (DOCUMENT, "SECURITY.md")

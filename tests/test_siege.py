@@ -22,6 +22,8 @@ from harness import PATIENCE, Echo, Peer, call, run_python, wait_until
 
 from ipcpoll import Busy, Client, peer, send
 
+pytestmark = pytest.mark.once
+
 MOST_CPU = 0.005
 """Seconds of CPU time that a poll with a budget of 2 ms may take."""
 
