@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import sys
 import time
 from pathlib import Path
@@ -134,6 +135,37 @@ def test_report_is_written_between_its_markers():
     assert report.put(once, text) == once
     with pytest.raises(AssertionError, match="no place"):
         report.put("a page", text)
+
+
+def test_aims_stand_beside_what_was_reached():
+    outcomes = [
+        Outcome("soak", "", True, {"good messages": 10**7, "faults injected": 99_999, "lost": 0}),
+        Outcome("load", "", True, {"memory per idle connection, KiB": 2.51, report.IDLE_POLL: 1.2}),
+        Outcome("syscall_faults", "", True, {"complete": "no"}),
+        Outcome("interruptions", "", True, {"complete": "yes"}),
+    ]
+    text = report.as_markdown({}, outcomes)
+    reached = {
+        words[1]: words[2:5]
+        for words in (re.split(r" *\| *", line) for line in text.splitlines())
+        if len(words) == 6
+    }
+    assert reached["soak: good messages"] == ["≥ 10,000,000", "10,000,000", "yes"]
+    assert reached["soak: faults injected"] == ["≥ 100,000", "99,999", "**no**"]
+    assert reached["soak: lost"] == ["≤ 0", "0", "yes"]
+    assert reached["soak: doubled"] == ["≤ 0", "none", "**no**"]
+    assert reached["load: memory per idle connection, KiB"] == ["≤ 2.5", "2.51", "**no**"]
+    assert reached[f"load: {report.IDLE_POLL}"] == ["≤ 1.2", "1.2", "yes"]
+    assert reached["syscall_faults: complete"] == ["yes", "no", "**no**"]
+    assert reached["interruptions: complete"] == ["yes", "yes", "yes"]
+    assert "races" not in text
+
+
+def test_aims_are_figures_of_parts():
+    """By their names; the programs write them."""
+    programs = {aim.part: (run.HERE / f"{aim.part}.py").read_text() for aim in report.AIMS}
+    for aim in report.AIMS:
+        assert f'"{aim.figure}"' in programs[aim.part] or aim.figure == report.IDLE_POLL
 
 
 def test_document_has_the_place():

@@ -1,4 +1,4 @@
-"""The report of a campaign: what was run on what, and its figures, as Markdown.
+"""The report of a campaign: what was run on what, the aims, and all figures, as Markdown.
 
 In docs/reliability.md it stands between two markers; the rest of that page is written by hand and
 stays as it is.
@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 import platform
 import subprocess
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
@@ -21,6 +21,43 @@ ROOT = Path(__file__).resolve().parents[2]
 DOCUMENT = ROOT / "docs" / "reliability.md"
 BEGIN = "<!-- the campaign's report begins: make campaign writes it -->"
 END = "<!-- the campaign's report ends -->"
+
+
+class Aim(NamedTuple):
+    """What a figure of a part should be: at least so much, at most so much, or just this."""
+
+    part: str
+    figure: str
+    wanted: int | float | str
+    at_most: bool = False
+
+    def reached(self, figure: int | float | str) -> bool:
+        """Return whether a figure is as it should be."""
+        if isinstance(self.wanted, str) or isinstance(figure, str):
+            return figure == self.wanted
+        return figure <= self.wanted if self.at_most else figure >= self.wanted
+
+
+IDLE_POLL = "a poll with nothing to do, beside the idle clients, times as much"
+AIMS = (
+    Aim("syscall_faults", "complete", "yes"),
+    Aim("interruptions", "complete", "yes"),
+    Aim("fuzz_parser", "parser executions", 10**7),
+    Aim("fuzz_parser", "full-stack executions", 10**6),
+    Aim("races", "starts", 100_000),
+    Aim("races", "SIGKILLs", 10_000),
+    Aim("races", "two owners", 0, at_most=True),
+    Aim("soak", "good messages", 10**7),
+    Aim("soak", "faults injected", 100_000),
+    Aim("soak", "lost", 0, at_most=True),
+    Aim("soak", "doubled", 0, at_most=True),
+    Aim("load", "clients connected at once", 10_000),
+    Aim("load", IDLE_POLL, 1.2, at_most=True),
+    Aim("load", "memory per idle connection, KiB", 2.5, at_most=True),
+    Aim("load", "connections in sequence", 10**6),
+    Aim("mutations", "killed (%)", 90),
+)
+"""What a whole campaign is to show. Memory and descriptors have no figure here: the soak fails."""
 
 
 class Outcome(NamedTuple):
@@ -64,6 +101,7 @@ def _commit() -> str:
 def as_markdown(about: Mapping[str, str], outcomes: Sequence[Outcome]) -> str:
     """Return the report."""
     lines = _table(("what", "with"), about.items())
+    lines += _aims(outcomes)
     for name, what, passed, figures in outcomes:
         failed = "" if passed else " — FAILED"
         lines += ["", f"### {name}{failed}", "", what, ""]
@@ -71,11 +109,31 @@ def as_markdown(about: Mapping[str, str], outcomes: Sequence[Outcome]) -> str:
     return "\n".join(lines) + "\n"
 
 
-def _table(head: tuple[str, str], rows: object) -> list[str]:
-    cells = [head, *((str(a), str(b)) for a, b in rows)]  # type: ignore[attr-defined]
-    first, second = (max(len(row[i]) for row in cells) for i in range(2))
-    lines = [f"| {a:{first}} | {b:>{second}} |" for a, b in cells]
-    lines.insert(1, f"| {'-' * first} | {'-' * (second - 1)}: |")
+def _aims(outcomes: Sequence[Outcome]) -> list[str]:
+    """Return the table of the aims, of the parts that were run."""
+    found = {outcome.name: outcome.figures for outcome in outcomes}
+    rows = []
+    for aim in AIMS:
+        if aim.part in found:
+            figure = found[aim.part].get(aim.figure, "none")
+            sign = "" if isinstance(aim.wanted, str) else "≤ " if aim.at_most else "≥ "
+            reached = "yes" if aim.reached(figure) else "**no**"
+            rows.append(
+                (f"{aim.part}: {aim.figure}", sign + _shown(aim.wanted), _shown(figure), reached)
+            )
+    return ["", "### Aims", "", *_table(("what", "aim", "figure", "reached"), rows)] if rows else []
+
+
+def _table(head: tuple[str, ...], rows: Iterable[Sequence[object]]) -> list[str]:
+    cells = [head, *(tuple(map(str, row)) for row in rows)]
+    widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
+    lines = []
+    for row in cells:
+        first, *others = (f"{cell:{width}}" for cell, width in zip(row, widths, strict=True))
+        aligned = [cell.strip().rjust(len(cell)) for cell in others]
+        lines.append(f"| {' | '.join([first, *aligned])} |")
+    rules = ["-" * widths[0], *("-" * (width - 1) + ":" for width in widths[1:])]
+    lines.insert(1, f"| {' | '.join(rules)} |")
     return lines
 
 
