@@ -24,6 +24,7 @@ from typing import Final, Protocol, TypeAlias, TypeVar
 from . import reasons
 from .codec import Decoder, encode
 from .errors import NotAnswered, NotPolled, PeerGone, WireError
+from .framing import Payload
 from .limits import KIB, Limits
 from .peer import Credentials, has_unread
 from .protocol import Answer, ClientProtocol, Failure, Piece
@@ -93,9 +94,9 @@ class Outgoing:
 
     __slots__ = ("begun", "call_id", "data", "taker")
 
-    def __init__(self, call_id: int | None, data: bytes) -> None:
+    def __init__(self, call_id: int | None, data: bytes | memoryview) -> None:
         self.call_id = call_id
-        self.data: bytes | memoryview = data
+        self.data = data
         self.begun = False  # some of it was sent, so the rest must follow
         self.taker: Taker | None = None  # of a notification: is told when all of it was sent
 
@@ -155,7 +156,7 @@ class Channel:
     # -----------------------------------------------------------------------------------------
     # Calls
 
-    def post(self, call_id: int, payload: bytes) -> None:
+    def post(self, call_id: int, payload: Payload) -> None:
         """Let a call wait to be sent. Raises FrameTooLarge."""
         self._out.append(Outgoing(call_id, self._protocol.call(call_id, payload)))
         self._awaited.add(call_id)
@@ -168,7 +169,7 @@ class Channel:
         else:
             taker.lose(self._end)
 
-    def send_alone(self, payload_of: Callable[[bytes, T], bytes], command: T) -> int:
+    def send_alone(self, payload_of: Callable[[bytes, T], Payload], command: T) -> int:
         """Send a call at once on a channel at rest; return its id, 0 if it was not sent.
 
         `payload_of` makes its payload of the encoded id and the command. The same as `post` and
@@ -186,7 +187,7 @@ class Channel:
                 return 0
             self._last = call_id
             if sent < len(frame):
-                rest = Outgoing(call_id, frame[sent:])
+                rest = Outgoing(call_id, memoryview(frame)[sent:])
                 rest.begun = True
                 self._out.append(rest)
         except BaseException:
@@ -194,7 +195,7 @@ class Channel:
             raise
         return call_id
 
-    def post_notification(self, payload: bytes) -> Outgoing:
+    def post_notification(self, payload: Payload) -> Outgoing:
         """Let a notification wait to be sent. Raises FrameTooLarge."""
         frame = Outgoing(None, self._protocol.notify(payload))
         self._out.append(frame)
@@ -220,10 +221,10 @@ class Channel:
 
     def _send(self) -> None:
         out = self._out
-        if len(out) == 1:
+        joined = size = 0
+        if len(out) == 1 or len(out[0].data) >= _MOST_SENT:
             data = out[0].data
         else:
-            joined = size = 0
             while joined < min(len(out), _MOST_JOINED) and size < _MOST_SENT:
                 size += len(out[joined].data)
                 joined += 1

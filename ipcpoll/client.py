@@ -27,6 +27,7 @@ from .channel import Channel, Reply, TimedOut
 from .command import Command
 from .connecting import WaitTime
 from .door import Door
+from .framing import Payload
 from .limits import DEFAULT_LIMITS, Limits
 from .line import Line, Pending
 from .pipeline import answer_of, answers, post_call
@@ -219,9 +220,9 @@ class Client:
 
     def begin(
         self,
-        kind: Callable[[Pump, Line, str, bytes, Callable[[Any], R], WaitTime], S],
+        kind: Callable[[Pump, Line, str, Payload, Callable[[Any], R], WaitTime], S],
         name: str,
-        body: bytes,
+        body: Payload,
         decode: Callable[[Any], R],
         timeout: Timeout,
     ) -> S:

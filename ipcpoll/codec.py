@@ -34,6 +34,9 @@ Plain: TypeAlias = (
 )
 """What one item on the wire can be. A tuple is written as an array and read as a list."""
 
+Item: TypeAlias = "bytes | tuple[bytes, ...]"
+"""One encoded item, or several: in one piece, or in parts that are joined when they are sent."""
+
 
 class _NoTags(dict[int, Never]):
     """Consulted by cbor2 before its own table of tags; so each tag is refused.
@@ -243,6 +246,10 @@ _DOUBLE: Final = struct.Struct(">d")
 _HEAD_AND_4: Final = struct.Struct(">BI")
 _NO_ITEM: Final = (None, -1)
 
+LARGE: Final = 32 * 1024
+"""Bytes of a byte string, or characters of a text, from which on a copy costs more than a part: a
+block of fresh memory, which the kernel clears page by page."""
+
 
 def scalar_item(data: bytes, at: int) -> tuple[Any, int]:
     """Return the scalar that begins at `at`, and where it ends.
@@ -323,6 +330,20 @@ def encode(value: Any) -> bytes:
         # In cbor2 (Rust) a bug derives from BaseException, which would end the program.
         raise ValueError(f"cbor2 failed: {str(panic)[:200]}") from panic
     return item
+
+
+def encode_parts(value: Any) -> tuple[bytes, ...]:
+    """Return `value` as `encode` does, in parts: large text and byte strings are not copied."""
+    kind = type(value)
+    if kind is bytes and len(value) >= LARGE:
+        return _head(0x40, len(value)), value
+    if kind is str and len(value) >= LARGE:
+        try:
+            text = value.encode()
+        except UnicodeEncodeError:
+            _refuse(value)
+        return _head(0x60, len(text)), text
+    return (encode(value),)
 
 
 def array_head(length: int) -> bytes:

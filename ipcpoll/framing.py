@@ -17,7 +17,7 @@ This module does not look into a payload.
 
 from __future__ import annotations
 
-from typing import Final
+from typing import Final, TypeAlias
 
 from .errors import MALFORMED, TOO_LARGE, WireError
 
@@ -27,6 +27,7 @@ MAGIC: Final = b"\xd8\x18"
 _BYTES_0: Final = 0x40  # byte string, length 0 in the head itself
 _BYTES_23: Final = 0x57  # byte string, length 23 in the head itself
 _LENGTH_BYTES: Final = {0x58: 1, 0x59: 2, 0x5A: 4, 0x5B: 8}  # byte string, length in n bytes
+_HEADS: Final = {width: head for head, width in _LENGTH_BYTES.items()}
 _INDEFINITE: Final = 0x5F
 _MOST_SMALL: Final = 4096  # bytes of a part of a frame that is worth joining to the next
 
@@ -43,6 +44,15 @@ MAX_OVERHEAD: Final = len(MAGIC) + 1 + 8
 _TEXT_STARTS: Final = frozenset(b"\t\n\r" + bytes(range(0x20, 0x7F)))
 
 
+Payload: TypeAlias = "bytes | tuple[bytes, ...]"
+"""What is to be sent in one frame: in one piece, or in parts, so that it is joined only once."""
+
+
+def size_of(payload: Payload) -> int:
+    """Return how many bytes it has."""
+    return len(payload) if isinstance(payload, bytes) else sum(map(len, payload))
+
+
 def frame(payload: bytes) -> bytes:
     """Return `payload` as one frame, with the shortest head."""
     size = len(payload)
@@ -50,11 +60,41 @@ def frame(payload: bytes) -> bytes:
         return b"\xd8\x18%c%b" % (_BYTES_0 + size, payload)
     if size <= 0xFF:
         return b"\xd8\x18\x58%c%b" % (size, payload)
-    if size <= 0xFFFF:
-        return b"\xd8\x18\x59%b%b" % (size.to_bytes(2, "big"), payload)
-    if size <= 0xFFFFFFFF:
-        return b"\xd8\x18\x5a%b%b" % (size.to_bytes(4, "big"), payload)
-    return b"\xd8\x18\x5b%b%b" % (size.to_bytes(8, "big"), payload)
+    return _head(size) + payload
+
+
+def frame_of(payload: Payload) -> bytes:
+    """Return `payload` as one frame, with the shortest head. Copies each of its parts once."""
+    if isinstance(payload, bytes):
+        return frame(payload)
+    size = size_of(payload)
+    _expect_more_of(size)
+    return b"".join((_head(size), *payload))
+
+
+def _head(size: int) -> bytes:
+    """Return the shortest head of a frame with so many bytes."""
+    if size <= _BYTES_23 - _BYTES_0:
+        return MAGIC + bytes([_BYTES_0 + size])
+    width = next(width for width in _LENGTH_BYTES.values() if size < 1 << 8 * width)
+    return b"%b%c%b" % (MAGIC, _HEADS[width], size.to_bytes(width, "big"))
+
+
+_kept: Final = [128 * 1024]
+"""Bytes of the largest block that the C library keeps for the next one, as far as is known."""
+
+
+def _expect_more_of(size: int) -> None:
+    """Let the C library keep the memory of blocks of this size for the next ones.
+
+    glibc gives a block of 128 KiB and more back to the system as soon as it is freed, until one of
+    that size was freed before (mallopt(3), M_MMAP_THRESHOLD). Else each large frame meets fresh
+    memory, page by page, which takes four times as long as everything else. It makes the process
+    keep at most four times the size.
+    """
+    if size > _kept[0]:
+        _kept[0] = size
+        bytes(2 * size)  # is never written to, so it costs no page
 
 
 def only_payload(data: bytes) -> bytes | None:
@@ -77,7 +117,16 @@ class FrameBuffer:
     the payload is buffered.
     """
 
-    __slots__ = ("_buffer", "_error", "_missing", "_parts", "_start", "max_payload")
+    __slots__ = (
+        "_begin",
+        "_buffer",
+        "_error",
+        "_missing",
+        "_parts",
+        "_payload",
+        "_start",
+        "max_payload",
+    )
 
     def __init__(self, max_payload: int) -> None:
         self.max_payload = max_payload
@@ -87,11 +136,16 @@ class FrameBuffer:
         # Joined when all is there: so a large frame is copied once, however many reads it takes.
         self._parts: list[bytes | bytearray] = []
         self._missing = 0
+        self._begin = 0  # how long the head of that frame is; 0: not known yet
+        self._payload: bytes | None = None  # what it was joined to
         self._error: WireError | None = None
 
     def __len__(self) -> int:
         """Return how many bytes wait."""
-        return len(self._buffer) - self._start + sum(map(len, self._parts))
+        waiting = len(self._buffer) - self._start + sum(map(len, self._parts))
+        if self._payload is not None:
+            waiting += self._begin + len(self._payload)
+        return waiting
 
     @property
     def broken(self) -> bool:
@@ -114,9 +168,21 @@ class FrameBuffer:
         else:
             parts.append(bytearray(data))
         if self._missing <= 0:
-            self._buffer = b"".join([self._buffer[self._start :], *parts])
+            if self._begin and self._payload is None:
+                self._join_payload()
+            else:
+                self._buffer = b"".join([self._buffer[self._start :], *parts])
             self._start = self._missing = 0
             parts.clear()
+
+    def _join_payload(self) -> None:
+        """Join a frame that has become whole, without its head; the rest is the next buffer."""
+        last = self._parts.pop()
+        end = len(last) + self._missing
+        _expect_more_of(sum(map(len, self._parts)) + end)
+        with memoryview(self._buffer) as buffer, memoryview(last) as view:
+            self._payload = b"".join([buffer[self._begin :], *self._parts, view[:end]])
+        self._buffer = bytes(last[end:])
 
     @property
     def fault(self) -> WireError | None:
@@ -138,8 +204,11 @@ class FrameBuffer:
     def take(self, most: int) -> list[bytes]:
         """Return the next whole payloads, at most so many. Never raises: see `fault`."""
         payloads: list[bytes] = []
-        if self._missing > 0:
+        if self._missing > 0 or most < 1:
             return payloads
+        if self._payload is not None:
+            payloads.append(self._payload)
+            self._payload, self._begin = None, 0
         buffer, start = self._buffer, self._start
         size = len(buffer)
         # A frame with a short head is told at its first three bytes, by one look into a table: the
@@ -160,6 +229,7 @@ class FrameBuffer:
                     break
                 if begin + length > size:
                     self._missing = begin + length - size
+                    self._begin = begin - start if length >= _MOST_SMALL else 0
                     break
             payloads.append(buffer[begin : begin + length])
             start = begin + length

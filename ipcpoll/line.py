@@ -22,10 +22,12 @@ from .channel import Channel
 from .connecting import BackOff, Dialer, WaitTime, connect
 from .errors import FrameTooLarge
 from .limits import Limits
+from .protocol import call_payload
 
 if TYPE_CHECKING:
     import socket
 
+    from .framing import Payload
     from .peer import Credentials
     from .protocol import Answer, Failure, Piece
 
@@ -41,7 +43,7 @@ class Pending(ABC):
     answer is waited for; a `deadline` may be moved.
     """
 
-    def __init__(self, line: Line, name: str, body: bytes, wait: WaitTime) -> None:
+    def __init__(self, line: Line, name: str, body: Payload, wait: WaitTime) -> None:
         self.line = line
         self.name = name
         self.seconds = wait.seconds
@@ -71,7 +73,7 @@ class Pending(ABC):
     def post(self, channel: Channel) -> None:
         """Let it wait to be sent. Raises FrameTooLarge."""
         self.call_id = call_id = channel.new_id()
-        channel.post(call_id, b"\x83" + codec.encode(call_id) + self._body)
+        channel.post(call_id, call_payload(codec.encode(call_id), self._body))
 
     def is_unsent(self, channel: Channel) -> bool:
         """Return whether not a byte of it was sent."""

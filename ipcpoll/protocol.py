@@ -26,7 +26,15 @@ from typing import Any, Final, NamedTuple, TypeAlias
 
 from . import codec
 from .errors import MALFORMED, CommandError, FrameTooLarge, WireError, error_from_wire
-from .framing import MOST_SHORT, FrameBuffer, frame, only_payload
+from .framing import (
+    MOST_SHORT,
+    FrameBuffer,
+    Payload,
+    frame,
+    frame_of,
+    only_payload,
+    size_of,
+)
 from .limits import LEAST_ERROR, Limits
 from .states import CALL, LINK, CallEvent, CallState, IllegalTransition, Link, LinkEvent, step
 
@@ -192,12 +200,13 @@ class _Protocol:
             self._look_ahead()
         return payload
 
-    def _send(self, payload: bytes, limit: int) -> bytes:
-        if len(payload) > limit:
-            raise FrameTooLarge(f"the frame has {len(payload)} bytes, the limit is {limit}")
+    def _send(self, payload: Payload, limit: int) -> bytes:
+        size = size_of(payload)
+        if size > limit:
+            raise FrameTooLarge(f"the frame has {size} bytes, the limit is {limit}")
         if self.link is not _OPEN:  # sending leaves it open
             self.link = step(LINK, self.link, LinkEvent.SEND)
-        return frame(payload)
+        return frame_of(payload)
 
     def _move(self, call_id: int, event: CallEvent) -> CallState:
         """Move a call along its table. Raises IllegalTransition."""
@@ -332,11 +341,16 @@ class ServerProtocol(_Protocol):
         self._move(call_id, CallEvent.CANCEL)
         return Cancel(call_id)
 
-    def answer(self, call_id: int, item: bytes) -> bytes:
+    def answer(self, call_id: int, item: Payload) -> bytes:
         """Return the frame that ends a call with the encoded `item`.
 
         Raises FrameTooLarge, after which the call can still be ended with an error.
         """
+        if isinstance(item, tuple):
+            parts = (_ARRAY_HEADS[3], codec.encode(call_id), _ANSWER_ITEM, *item)
+            sent = self._send(parts, self._max_answer)
+            self._move(call_id, CallEvent.ANSWER)
+            return sent
         # As `_send` and `_move`, and shorter: every call comes by here. And most come with an id
         # of two bytes and ask for something small, so that their frame is made in one go.
         size = len(item)
@@ -401,17 +415,22 @@ class ClientProtocol(_Protocol):
         self._last_id += 1
         return self._last_id
 
-    def call(self, call_id: int, payload: bytes) -> bytes:
+    def call(self, call_id: int, payload: Payload) -> bytes:
         """Return the frame of a call. Raises FrameTooLarge."""
         # As `_send` and `_move`, and shorter: every call comes by here.
-        if len(payload) > self._max_frame or self.link is not _OPEN or call_id in self.calls:
-            payload = self._send(payload, self._max_frame)
+        if (
+            isinstance(payload, tuple)
+            or len(payload) > self._max_frame
+            or self.link is not _OPEN
+            or call_id in self.calls
+        ):
+            sent = self._send(payload, self._max_frame)
             self._move(call_id, CallEvent.CALL)
-            return payload
+            return sent
         self.calls[call_id] = _BEGUN
         return frame(payload)
 
-    def notify(self, payload: bytes) -> bytes:
+    def notify(self, payload: Payload) -> bytes:
         """Return the frame of a notification. Raises FrameTooLarge."""
         return self._send(payload, self._max_frame)
 
@@ -498,6 +517,13 @@ def piece_frame(call_id: int, item: bytes, lost: int = 0) -> bytes:
             _message(codec.encode(call_id), _PIECE_ITEM, item, codec.encode({_LOST: lost}))
         )
     return frame(_message(codec.encode(call_id), _PIECE_ITEM, item))
+
+
+def call_payload(call_id: bytes, body: Payload) -> Payload:
+    """Return a call's payload from its encoded id and what stands behind that."""
+    if isinstance(body, tuple):
+        return (_SHORT_CALL_HEAD, call_id, *body)
+    return _SHORT_CALL_HEAD + call_id + body
 
 
 def call_payload_plain(call_id: bytes, name: str, fields: dict[str, Any]) -> bytes:

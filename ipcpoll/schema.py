@@ -40,7 +40,7 @@ from .annotations import (
 )
 from .answers import Kind, promise_of
 from .errors import InvalidArguments, UnknownCommand, WireError
-from .specialized import specialize
+from .specialized import TEXTS, specialize
 
 CommandClasses: TypeAlias = "type | types.UnionType | Iterable[type]"
 
@@ -121,8 +121,8 @@ class CommandType:
         """Whether what `process` returns is the answer."""
         self._answer = _AnswerType(promise.answer, place, walker)
         self.encode_answer = self._answer.encode
-        """Returns an answer as one CBOR item. Raises TypeError or ValueError that says why a value
-        is not what the annotation promises."""
+        """Returns an answer as one CBOR item, a large text in parts. Raises TypeError or ValueError
+        that says why a value is not what the annotation promises."""
         self.decode_answer = self._answer.decode
         """Returns the answer that a plain value stands for. Keys that this side's dataclasses don't
         know are ignored: a newer server may say more. Raises msgspec.ValidationError."""
@@ -154,9 +154,10 @@ class CommandType:
         except msgspec.ValidationError as error:
             raise WireError(InvalidArguments.CODE, str(error)) from None
 
-    def encode_call(self, call_id: bytes, command: Any) -> bytes:
+    def encode_call(self, call_id: bytes, command: Any) -> codec.Item:
         """Return the payload of a call (or, with a null id, of a notification).
 
+        In parts, of which the first is the head of the array, where a field's text is large.
         `call_id` is encoded already. Raises TypeError or ValueError that names class and field.
         """
         try:
@@ -166,20 +167,24 @@ class CommandType:
         except (TypeError, ValueError):
             pass  # which of the fields it was is found out below
         parts = [b"\x83", call_id, self.prefix]
+        is_large = False
         for name in self._names:
             try:
-                parts += codec.encode(name), codec.encode(_to_plain(getattr(command, name)))
+                items = codec.encode_parts(_to_plain(getattr(command, name)))
             except (TypeError, ValueError) as error:
                 kind = TypeError if isinstance(error, TypeError) else ValueError
                 raise kind(f"{self.name}.{name}: {error}") from None
-        return b"".join(parts)
+            parts += codec.encode(name), *items
+            is_large = is_large or len(items) > 1
+        return tuple(parts) if is_large else b"".join(parts)
 
     def encode_piece(self, value: Any) -> bytes:
         """Return one piece of the answer as one CBOR item. Raises as `encode_answer`."""
         if self._piece is None:
             kind = type(value).__qualname__
             raise TypeError(f"{self.name} promises no pieces, and `{kind}` is one")
-        return self._piece.encode(value)
+        item = self._piece.encode(value)
+        return item if isinstance(item, bytes) else b"".join(item)
 
     def decode_piece(self, plain: Any) -> Any:
         """Return the piece that a plain value stands for. Raises as `decode_answer`."""
@@ -293,8 +298,11 @@ class _AnswerType:
         self._annotation = annotation
         self._as_they_are = frozenset(member for member in members if member in SCALARS)
 
-    def encode(self, value: Any) -> bytes:
-        if value.__class__ in self._as_they_are:
+    def encode(self, value: Any) -> codec.Item:
+        kind = value.__class__
+        if kind in self._as_they_are:
+            if kind in TEXTS and len(value) >= codec.LARGE:
+                return codec.encode_parts(value)
             return codec.encode(value)
         plain = _to_plain(value)
         if self._tags:

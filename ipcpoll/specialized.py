@@ -58,9 +58,12 @@ Returns None, or raises IndexError, for anything but small scalars in the order 
 the end.
 """
 Write: TypeAlias = "Callable[[bytes, Any], bytes | None]"
-"""Returns the payload of a call with an id that is encoded already; None: not all is scalar."""
+"""Returns the payload of a call with an id that is encoded already; None: not all is scalar, or a
+field that holds text holds more than is to be copied."""
 
 SCALARS: Final = frozenset({bool, int, float, str, bytes, type(None)})
+TEXTS: Final = frozenset({str, bytes})
+"""Those of them that can be large."""
 
 
 def specialize(
@@ -82,11 +85,12 @@ def specialize(
         "item": codec.encode,
         "new": object.__new__,
         "scalars": SCALARS,
+        "large": codec.LARGE,
         "set_attribute": object.__setattr__,
         "scalar_item": codec.scalar_item,
         **{f"k{i}": kind for i, kind in enumerate(kinds)},
     }
-    exec("\n".join([*_read_lines(cls, fields, keys), *_write_lines(fields)]), names)
+    exec("\n".join([*_read_lines(cls, fields, keys), *_write_lines(fields, kinds)]), names)
     return names["read"], names["write"]
 
 
@@ -150,14 +154,19 @@ def _is_frozen(cls: Any) -> bool:
     return frozen
 
 
-def _write_lines(fields: list[str]) -> list[str]:
+def _write_lines(fields: list[str], kinds: Sequence[Any]) -> list[str]:
     values = [f"v{i}" for i in range(len(fields))]
     lines = ["def write(call_id, command):"]
     lines += [f"    {value} = command.{name}" for value, name in zip(values, fields, strict=True)]
     items = "".join(f", item({value})" for value in values)
     if not fields:
         return [*lines, "    return form % (call_id,)"]
-    scalar = " and ".join(f"{value}.__class__ in scalars" for value in values)
+    scalar = " and ".join(
+        f"{value}.__class__ is k{i} and len({value}) < large"
+        if kinds[i] in TEXTS
+        else f"{value}.__class__ in scalars"
+        for i, value in enumerate(values)
+    )
     return [
         *lines,
         f"    if {scalar}:",

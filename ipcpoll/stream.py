@@ -27,6 +27,7 @@ from .errors import (
     ShuttingDown,
     UsageError,
 )
+from .framing import Payload
 from .line import Line, Pending, patient_back_off
 from .protocol import Answer, Failure, Piece
 from .pump import Pump
@@ -52,7 +53,7 @@ class Stream(Pending, Generic[P, R]):
         pump: Pump,
         line: Line,
         name: str,
-        body: bytes,
+        body: Payload,
         decode_piece: Callable[[Any], P],
         decode_answer: Callable[[Any], R],
         wait: WaitTime,

@@ -19,8 +19,9 @@ from .answers import Subscription
 from .channel import Channel, Outgoing
 from .connecting import WaitTime
 from .errors import InternalError
+from .framing import Payload
 from .line import Line, Pending
-from .protocol import Answer, Failure, Piece
+from .protocol import Answer, Failure, Piece, call_payload
 from .pump import Pump
 
 P = TypeVar("P")
@@ -103,7 +104,7 @@ class Submitted(PumpedFuture[R], Pending):
         pump: Pump,
         line: Line,
         name: str,
-        body: bytes,
+        body: Payload,
         decode: Callable[[Any], R],
         wait: WaitTime,
     ) -> None:
@@ -186,7 +187,7 @@ class SubmittedNotification(Submitted[None]):
 
     def post(self, channel: Channel) -> None:
         """Let it wait to be sent. Raises FrameTooLarge."""
-        self._frame = channel.post_notification(b"\x83" + self._body)
+        self._frame = channel.post_notification(call_payload(b"", self._body))
 
     def is_unsent(self, channel: Channel) -> bool:
         """Return whether not a byte of it was sent."""

@@ -8,14 +8,14 @@ import select
 import threading
 import time
 from collections.abc import Generator
-from concurrent.futures import Future
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import Any
 
 import pytest
 from harness import PATIENCE, readable, settle
 
-from ipcpoll import Client, CommandError, PeerGone, Server, Subscription, Topic, Turn
+from ipcpoll import Client, CommandError, Limits, PeerGone, Server, Subscription, Topic, Turn
 from ipcpoll.adapters import asyncio_loop
 
 
@@ -290,3 +290,62 @@ def test_both_ends_in_one_asyncio_loop(server, program):
             attachment.detach()
 
     asyncio.run(asyncio.wait_for(main(), PATIENCE), debug=True)
+
+
+# ---------------------------------------------------------------------------------------------
+# Large frames
+
+
+@dataclass
+class Raw:
+    """Gives bytes back."""
+
+    data: bytes
+    number: int = 0
+
+    def process(self, ctx: Any) -> bytes:
+        return self.data
+
+
+@dataclass
+class Words:
+    """Gives a text back, and keeps its length."""
+
+    text: str
+
+    def process(self, ctx: Program) -> str:
+        ctx.log.append(f"{len(self.text)}")
+        return self.text
+
+
+MIB = 1 << 20
+RAW = bytes(range(256)) * (MIB // 256)
+TEXT = "né€" * (MIB // 6)
+
+
+def test_large_texts_go_there_and_back_between_small_ones(path, program):
+    """Blocking, in a map, as futures and as notifications; more at once than a socket takes."""
+    limits = Limits(max_frame=2 * MIB, max_answer=2 * MIB)
+
+    def use() -> list[Any]:
+        with Client(path, limits=limits, timeout=PATIENCE) as client:
+            client.notify(Words(TEXT))
+            got: list[Any] = [client.call(Raw(RAW)), client.call(Words(TEXT))]
+            got += client.map([Raw(b"small"), Raw(RAW), Raw(RAW, 1), Raw(b""), Raw(RAW)])
+            futures = [client.submit(Words(text)) for text in ("", TEXT, "x", TEXT)]
+            got += [future.result() for future in futures]
+        return got
+
+    with Server(path, [Raw, Words], limits=limits) as server, ThreadPoolExecutor(1) as pool:
+        used = pool.submit(use)
+        deadline = time.monotonic() + PATIENCE
+        while not used.done():
+            assert time.monotonic() < deadline, "it did not come"
+            select.select([server], [], [], 0.01)
+            server.poll(program)
+        got = used.result()
+        settle(server, program)
+    expected = [RAW, TEXT, b"small", RAW, RAW, b"", RAW, "", TEXT, "x", TEXT]
+    assert [len(value) for value in got] == [len(value) for value in expected]
+    assert got == expected
+    assert program.log == [f"{len(text)}" for text in (TEXT, TEXT, "", TEXT, "x", TEXT)]

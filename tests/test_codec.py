@@ -158,6 +158,25 @@ def test_table_of_tags_is_empty_and_refuses_to_be_asked():
             ask(28)
 
 
+@pytest.mark.parametrize("size", [0, 1, codec.LARGE - 1, codec.LARGE, codec.LARGE + 1, 70_000])
+def test_large_text_is_given_in_parts_and_not_copied(size):
+    for value in (bytes(size), "x" * size, "é" * size):
+        parts = codec.encode_parts(value)
+        assert b"".join(parts) == encode(value)
+        assert len(parts) == (2 if size >= codec.LARGE else 1)
+        if type(value) is bytes and size >= codec.LARGE:
+            assert parts[1] is value
+
+
+def test_anything_else_is_one_part():
+    for value in (7, None, [bytes(70_000)], {"a": "x" * 70_000}):
+        assert codec.encode_parts(value) == (encode(value),)
+    with pytest.raises(ValueError, match="a lone surrogate"):
+        codec.encode_parts("x" * codec.LARGE + "\ud800")
+    with pytest.raises(TypeError):
+        codec.encode_parts(object())
+
+
 SHARED = head(TAG, 28) + b"\x82" + head(TAG, 29) + b"\x00" + head(TAG, 29) + b"\x00"
 DOUBLING = b"\x82" + b"".join(
     head(TAG, 28) + b"\x82" + (head(TAG, 29) + head(0, i)) * 2 for i in range(40)

@@ -8,8 +8,17 @@ from hypothesis import given
 from hypothesis import strategies as st
 from wire import BYTES, LONGER, Fault, arrays, fault, framed, head, tr, ways
 
+from ipcpoll import framing
 from ipcpoll.errors import WireError
-from ipcpoll.framing import MAX_OVERHEAD, MOST_SHORT, FrameBuffer, frame, only_payload
+from ipcpoll.framing import (
+    MAX_OVERHEAD,
+    MOST_SHORT,
+    FrameBuffer,
+    frame,
+    frame_of,
+    only_payload,
+    size_of,
+)
 
 TYPED = "this socket speaks CBOR frames (d8 18 …), not text: use the ipcpoll client of the program"
 LIMIT = 300
@@ -60,6 +69,26 @@ def test_frame_of_four_gigabytes_has_a_head_of_eight_bytes():
             return 2**32
 
     assert frame(Huge(b"x")) == b"\xd8\x18" + head(BYTES, 2**32) + b"x"
+
+
+@pytest.mark.parametrize("size", [*range(30), *SIZES])
+def test_frame_of_parts_is_the_frame_of_the_whole(size):
+    payload = bytes(range(256)) * (size // 256) + bytes(range(size % 256))
+    assert size_of(payload) == size
+    assert frame_of(payload) == framed(payload)
+    for cut in {0, 1, size // 2, size}:
+        parts = payload[:cut], b"", payload[cut:]
+        assert size_of(parts) == size
+        assert frame_of(parts) == framed(payload)
+
+
+def test_parts_of_four_gigabytes_have_a_head_of_eight_bytes():
+    class Huge(bytes):
+        def __len__(self):
+            return 2**32 - 1
+
+    assert frame_of((Huge(b"x"), b"y")) == b"\xd8\x18" + head(BYTES, 2**32) + b"xy"
+    assert frame_of((Huge(b"x"),)) == b"\xd8\x18" + head(BYTES, 2**32 - 1) + b"x"
 
 
 @pytest.mark.parametrize("size", SIZES)
@@ -391,3 +420,63 @@ def test_frame_is_joined_once_and_not_before_it_is_whole():
     assert len(held) == 5
     buffer.feed(LARGE[-1:])
     assert buffer.take(9) == [LARGE]
+
+
+@pytest.mark.parametrize("behind", [0, 1, 3, 5000])
+@pytest.mark.parametrize("size", [4095, 4096, 4097, len(LARGE)])
+def test_large_payload_that_waits_is_counted_and_given_first(size, behind):
+    """Also while more comes: whoever asks for none, or for one, loses nothing."""
+    payload = LARGE[:size]
+    stream = frame(payload) + frame(b"two") + frame(LARGE[:5000]) + b"!"
+    buffer = FrameBuffer(len(LARGE))
+    buffer.feed(stream[:100])
+    assert buffer.take(9) == []
+    at = len(frame(payload)) + behind
+    buffer.feed(stream[100:at])
+    assert len(buffer) == at
+    assert buffer.take(0) == []
+    assert len(buffer) == at
+    buffer.feed(stream[at : at + 2])
+    buffer.feed(stream[at + 2 :])
+    assert len(buffer) == len(stream)
+    assert buffer.take(1) == [payload]
+    assert len(buffer) == len(stream) - len(frame(payload))
+    assert buffer.take(1) == [b"two"]
+    assert buffer.take(5) == [LARGE[:5000]]
+    assert buffer.take(5) == []
+    assert buffer.broken
+
+
+def test_large_payload_is_copied_once_each_way():
+    """Out of parts into a frame; out of reads into a payload."""
+    large = bytes(1 << 20)
+    reads = [frame(large)[i : i + 65536] for i in range(0, len(large) + 7, 65536)]
+    buffer = FrameBuffer(len(large))
+    for read in reads[:-1]:
+        buffer.feed(read)
+        assert buffer.take(1) == []
+    tracemalloc.start()
+    try:
+        sent = frame_of((b"\x83", large))
+        assert len(sent) > len(large)
+        _, out = tracemalloc.get_traced_memory()
+        del sent
+        tracemalloc.reset_peak()
+        buffer.feed(reads[-1])
+        [payload] = buffer.take(1)
+        _, into = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert payload == large
+    assert len(large) < out < 1.1 * len(large)
+    assert len(large) < into < 1.1 * len(large)
+
+
+def test_memory_of_the_largest_block_is_kept_for_the_next(monkeypatch):
+    """Asked for twice as much, once for each new largest, in any frame that is large."""
+    asked = []
+    monkeypatch.setattr(framing, "_kept", [128 * 1024])
+    monkeypatch.setattr(framing, "bytes", asked.append, raising=False)
+    for size in (1000, 131_072, 131_073, 200_000, 150_000, 200_000, 200_001):
+        framing._expect_more_of(size)
+    assert asked == [262_146, 400_000, 400_002]

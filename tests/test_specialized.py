@@ -20,10 +20,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from wire import IDS, LEAVES, framed, head
 
-from ipcpoll.codec import Decoder, array_head, encode, map_head, scalar_item
+from ipcpoll.codec import LARGE, Decoder, array_head, encode, map_head, scalar_item
 from ipcpoll.errors import FrameTooLarge, WireError
 from ipcpoll.limits import DEFAULT_LIMITS, Limits
-from ipcpoll.protocol import Answer, ClientProtocol, ServerProtocol
+from ipcpoll.protocol import Answer, ClientProtocol, ServerProtocol, call_payload
 from ipcpoll.schema import CommandSet, resolve
 from ipcpoll.states import CallState, IllegalTransition
 
@@ -168,7 +168,8 @@ GOOD = [
 
 
 def payload_of(command, call_id=7):
-    return resolve(type(command)).encode_call(encode(call_id), command)
+    payload = resolve(type(command)).encode_call(encode(call_id), command)
+    return payload if isinstance(payload, bytes) else b"".join(payload)
 
 
 def by_hand(limits=DEFAULT_LIMITS):
@@ -240,6 +241,74 @@ def test_command_is_made_at_once_where_that_is_all(command, is_made):
     else:
         assert call.command_type is COMMANDS[type(command).__name__]
         assert (call.command is not None) is is_made
+
+
+@dataclass
+class Texts:
+    a: str
+    b: bytes
+    c: int
+
+    def process(self, ctx: object) -> bytes:
+        return self.b
+
+
+@pytest.mark.parametrize("more", [-1, 0, 1])
+@pytest.mark.parametrize("kind", ["a", "b", "both"])
+def test_large_field_is_a_part_of_its_own_and_not_copied(kind, more):
+    size = LARGE + more
+    text = "x" * size if kind != "b" else ""
+    raw = bytes(size) if kind != "a" else b""
+    payload = resolve(Texts).encode_call(b"\x07", Texts(text, raw, 5))
+    if more < 0:
+        assert type(payload) is bytes
+    else:
+        assert type(payload) is tuple
+        assert payload[0] == b"\x83", "so that the head of the array can be left out"
+        assert kind == "a" or any(part is raw for part in payload)
+        payload = b"".join(payload)
+    assert cbor2.loads(payload) == [7, "Texts", {"a": text, "b": raw, "c": 5}]
+
+
+def test_wrong_kind_of_a_text_is_written_all_the_same():
+    payload = resolve(Texts).encode_call(b"\x07", Texts(5, None, "x"))
+    assert cbor2.loads(payload) == [7, "Texts", {"a": 5, "b": None, "c": "x"}]
+
+
+@pytest.mark.parametrize("more", [-1, 0, 1])
+def test_large_answer_is_one_frame(more):
+    value = bytes(LARGE + more)
+    item = resolve(Texts).encode_answer(value)
+    assert (type(item) is tuple) is (more >= 0)
+    assert more < 0 or item[1] is value
+    protocol = by_hand()
+    protocol.calls[7] = CALL_BEGUN
+    assert protocol.answer(7, item) == framed(b"\x83\x07\x00" + cbor2.dumps(value))
+    assert protocol.calls == {}
+    limited = by_hand(Limits(max_answer=LARGE))
+    limited.calls[7] = CALL_BEGUN
+    with pytest.raises(FrameTooLarge):
+        limited.answer(7, item)
+    assert list(limited.calls) == [7]
+
+
+def test_large_call_is_one_frame():
+    raw = bytes(LARGE)
+    payload = resolve(Texts).encode_call(b"\x07", Texts("", raw, 5))
+    whole = framed(b"".join(payload))
+    protocol = ClientProtocol(DEFAULT_LIMITS, DECODER)
+    assert protocol.call(7, payload) == whole
+    assert list(protocol.calls) == [7]
+    assert protocol.notify(payload) == whole
+    limited = ClientProtocol(Limits(max_frame=LARGE), DECODER)
+    for send in (lambda: limited.call(7, payload), lambda: limited.notify(payload)):
+        with pytest.raises(FrameTooLarge):
+            send()
+    assert limited.calls == {}
+    for body in (b"\x61a", (b"\x61a", b"\x07")):
+        called = call_payload(b"\x18\x64", body)
+        whole = called if type(called) is bytes else b"".join(called)
+        assert whole == b"\x83\x18\x64" + (body if type(body) is bytes else b"".join(body))
 
 
 def test_class_with_abstract_methods_is_left_to_the_conversion():
