@@ -340,6 +340,24 @@ def test_take_gives_no_more_than_asked_for():
     assert buffer.take(9) == []
 
 
+@pytest.mark.parametrize("size", [3, 30, 5000])
+@pytest.mark.parametrize("cut", [0, 1, 2, 3, 5, 9])
+def test_what_was_taken_is_not_given_again_when_more_comes(size, cut):
+    payloads = [bytes([i]) * size for i in range(6)]
+    frames = [framed(payload) for payload in payloads]
+    buffer = FrameBuffer(5000)
+    buffer.feed(b"".join(frames[:3]))
+    assert buffer.take(1) == payloads[:1]
+    buffer.feed(b"".join(frames[3:])[:cut])
+    assert len(buffer) == 2 * len(frames[0]) + cut
+    assert buffer.take(1) == payloads[1:2]
+    buffer.feed(b"".join(frames[3:])[cut:])
+    assert len(buffer) == 4 * len(frames[0])
+    assert buffer.take(2) == payloads[2:4]
+    assert buffer.take(9) == payloads[4:]
+    assert len(buffer) == 0
+
+
 # ---------------------------------------------------------------------------------------------
 # Frames that take many reads
 

@@ -565,6 +565,10 @@ CALL = framed(payload_of(Frozen(1, "two")))
         framed(b"\x84" + payload_of(Frozen(1, "two"))[1:] + b"\xa0"),
         framed(b"\x83\x07\x67Unknown\xa0"),
         framed(b"\x83\x40\x66Frozen\xa0"),
+        *(
+            framed(first + payload_of(Frozen(1, "two"))[1:])
+            for first in (b"\x82", b"\x84", b"\x85")
+        ),
     ],
 )
 def test_anything_else_is_to_be_received(data):
@@ -629,12 +633,22 @@ def test_only_answer_is_the_answer_that_receive_gives(call_id, value, longer):
         b"\x83\x19\x01\x00\x01",
         b"\x83\x07\x00\x80",
         b"\x84\x07\x02\x01\xa0",
+        *(first + b"\x07\x00\x01" for first in (b"\x82", b"\x84", b"\x03", b"\xa3")),
     ],
 )
 def test_any_other_response_is_to_be_received(payload):
     protocol = client(7)
     assert protocol.only_answer(framed(payload)) is None
     assert list(protocol.calls) == [7]
+
+
+def test_closed_connection_keeps_no_frames():
+    for protocol in (client(7), by_hand()):
+        protocol.receive(CALL + CALL + CALL[:5])
+        assert protocol.bytes_waiting > 5
+        protocol.close()
+        assert len(protocol.waiting) == 0
+        assert protocol.bytes_waiting == 5
 
 
 @pytest.mark.parametrize("longer", range(5))
