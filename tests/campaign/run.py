@@ -55,7 +55,7 @@ TABLE = [
     Entry("mutations", 25),
     Entry("syscall_faults", 5),
     Entry("interruptions", 5),
-    Entry("races", 20),
+    Entry("races", 22),
     Entry("fuzz_parser", 18),
     Entry("fuzz_sockets", 7),
     Entry("model", 5),
@@ -63,7 +63,7 @@ TABLE = [
     Entry("free_threaded", 1),
     Entry("load", 5, alone=True),
     Entry("soak_bites", 2, alone=True),
-    Entry("soak", 21, alone=True),
+    Entry("soak", 15, alone=True),
 ]
 """Every part. Complete enumerations come first: what they leave of their time goes to the rest."""
 
