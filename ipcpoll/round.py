@@ -15,9 +15,9 @@ connections whose commands are running are muted when they are seen ready, and c
 commands return. Nested too deeply, everything that is seen ready is muted, or the innermost loop
 would spin.
 
-What is legal on a connection is decided in `protocol`, what it may do in `connection`, what a call
-is answered in `calls`, who is let in and who has to go in `clients`. One thread at a time; `server`
-sees to that.
+What is done in a turn stands in `turns`; what is legal on a connection is decided in `protocol`,
+what it may do in `connection`, what a call is answered in `calls`, who is let in and who has to go
+in `clients`. One thread at a time; `server` sees to that.
 """
 
 from __future__ import annotations
@@ -26,19 +26,16 @@ import math
 from collections.abc import Callable
 from typing import Any, Final
 
-from . import calls
 from .acceptor import Acceptor
 from .clients import Clients
 from .connection import Connection
-from .errors import Busy, CommandError, InternalError, WireError, error_from_wire
 from .late import LateCall, LateCalls
 from .limits import Limits
 from .listener import Listener
 from .log import Log
-from .peer import reset_caller, set_caller
 from .poller import HANGUP, MOST_EVENTS, READ, WRITE, Poller
-from .protocol import Call, Cancel
 from .schema import CommandSet
+from .turns import Turns
 from .wakeup import Deadlines, Wakeup
 
 _LOOK_SECONDS: Final = 0.0001
@@ -69,9 +66,7 @@ class Round:
         self._wake_fd = wakeup.fileno()
         self._deadlines = deadlines
         self._acceptor = acceptor
-        self._commands = commands
         self._limits = limits
-        self._answers_joined = limits.answers_joined
         self._log = log
         self._clock = clock
         self._late = late
@@ -81,7 +76,7 @@ class Round:
         self._row = clients.row
         self._dirty = clients.dirty
         self._counts = clients.counts
-        self._depth = 0  # rounds on the stack
+        self._turns = Turns(wakeup, clients, late, commands, limits, log, clock)
         self._more_ready = False  # the poller has told of as many as it tells of at once
         self._unclean = False  # a round runs, or ended in the midst of its work
         self._quieted = False  # nested too deeply: what was seen ready is muted
@@ -95,7 +90,7 @@ class Round:
     @property
     def running(self) -> bool:
         """Whether a round is on the stack."""
-        return self._depth > 0
+        return self._turns.depth > 0
 
     def run(
         self,
@@ -109,7 +104,7 @@ class Round:
             raise ValueError(f"max_seconds must be at least 0, not {max_seconds}")
         if max_commands is not None and max_commands < 0:
             raise ValueError(f"max_commands must be at least 0, not {max_commands}")
-        depth = self._depth
+        depth = self._turns.depth
         alone = self._at_rest and not depth and len(events) == 1 and max_commands != 0
         whole = False
         try:
@@ -117,7 +112,7 @@ class Round:
                 self.clients.drop_interrupted("an interruption", depth)
                 self._late.recover(depth)
             self._unclean = True
-            self._depth = depth + 1
+            self._turns.depth = depth + 1
             turns = self._serve_alone(events, ctx) if alone else None
             if turns is None:
                 self._at_rest = False
@@ -129,7 +124,7 @@ class Round:
                 raise
             return 0
         finally:
-            self._depth = depth
+            self._turns.depth = depth
             try:
                 if not (self._at_rest and whole):
                     self._at_rest = False
@@ -140,7 +135,7 @@ class Round:
                 if self._let_go(error, depth):
                     raise
             finally:
-                self._depth = depth
+                self._turns.depth = depth
 
     def _serve_alone(self, events: list[tuple[int, int]], ctx: Any) -> int | None:
         """Serve the only one that is ready, if it sent one call, all of it, and nothing else.
@@ -172,12 +167,12 @@ class Round:
                 protocol.forget(call.call_id)  # its turn is to come
             events.clear()
             connection.take_in(data, self._clock())
-            self._rest(connection)
+            self._turns.rest(connection)
             connection.in_hand = False
             return None
         connection.finished_a_frame = True
         self._counts["turns"] += 1
-        frame = self._run(connection, call, ctx)
+        frame = self._turns.run(connection, call, ctx)
         # If its command has left all as it was, the reply goes out at once: it may have polled,
         # closed the server, or bound it anew.
         if self._at_rest and not (connection.readable or self._row or self.clients.closed):
@@ -187,9 +182,9 @@ class Round:
                 return 1
             frame = frame[sent:]
         self._at_rest = False
-        self._finish(connection, frame)
+        self._turns.finish(connection, frame)
         if not connection.closed:
-            self._rest(connection)
+            self._turns.rest(connection)
         connection.in_hand = False
         return 1
 
@@ -204,7 +199,7 @@ class Round:
         least = self._limits.poll_seconds
         seconds = least if max_seconds is None else max_seconds
         self._more_ready = len(events) >= MOST_EVENTS
-        if self._depth > self._limits.max_nested_polls:
+        if self._turns.depth > self._limits.max_nested_polls:
             self._quiet(events)
             return 0
         self._take_in(events, began + seconds)
@@ -296,7 +291,7 @@ class Round:
                 connection.readable = True
                 if connection.busy or not connection.can_read:
                     connection.mute()
-        self._rest(connection)
+        self._turns.rest(connection)
 
     def _only_read(self) -> None:
         """Take in what came, and run nothing."""
@@ -306,8 +301,8 @@ class Round:
             connection.in_hand = True
             del self._row[connection]
             if connection.readable and connection.can_read:
-                self._receive(connection)
-            self._rest(connection)
+                self._turns.receive(connection)
+            self._turns.rest(connection)
             connection.in_hand = False
 
     # -----------------------------------------------------------------------------------------
@@ -317,8 +312,9 @@ class Round:
         self, ctx: Any, max_commands: int | None, deadline: float, patience: float
     ) -> int:
         row = self._row
+        turns = self._turns
         most = math.inf if max_commands is None else max_commands
-        turns = 0
+        taken = 0
         now = looked = self._clock()
         sent = -math.inf
         while row:
@@ -327,226 +323,37 @@ class Round:
                 # Steps may be long. Answers don't wait for all of them, and who has called during
                 # the last one goes before the next.
                 if first.gave_way or now - sent >= _ANSWERS_WAIT:
-                    self._send_answers()
+                    turns.send_answers()
                     sent = now
-                if turns and not first.gave_way and self._look_again():
+                if taken and not first.gave_way and self._look_again():
                     first.gave_way = True
                     row.move_to_end(first)
                     continue
                 first.gave_way = False
-                turns += self._advance(first)
+                taken += turns.advance(first)
                 now = self._clock()
             else:
                 first.in_hand = True
                 del row[first]
-                turns += self._turn(first, ctx)
+                taken += turns.take(first, ctx)
                 now = self._clock()
                 # While nobody else waits it need not go around the row.
                 until = min(deadline, looked + _LOOK_SECONDS)
-                while not row and turns < most and now < until and first.can_run:
-                    turns += self._turn(first, ctx)
+                while not row and taken < most and now < until and first.can_run:
+                    taken += turns.take(first, ctx)
                     now = self._clock()
                 if not first.closed:
-                    self._rest(first)
+                    turns.rest(first)
                     if row and first not in row:
-                        self._send_answers_of(first)  # nothing more of it comes to be joined
+                        turns.send_answers_of(first)  # nothing more of it comes to be joined
                 first.in_hand = False
                 if row and now - looked >= _LOOK_SECONDS:
                     self._look_again()
                     looked = now
-            if turns >= most or now >= (deadline if turns else patience):
+            if taken >= most or now >= (deadline if taken else patience):
                 break
-        self._counts["turns"] += turns
-        return turns
-
-    def _turn(self, connection: Connection, ctx: Any) -> bool:
-        """Give one connection its turn; return whether it had a frame."""
-        if connection.readable and connection.can_read:
-            more = self._receive(connection)
-            if more and connection.can_run:
-                self._receive(connection)  # the cancel may stand behind what one read takes
-        if not connection.can_run:
-            return False
-        try:
-            request = connection.protocol.next_request()
-        except WireError as fault:
-            self._answer_fault(connection, fault)
-            return True
-        connection.finished_a_frame = True
-        if type(request) is Call:
-            self._serve(connection, request, ctx)
-        elif connection.late and type(request) is Cancel:
-            self._cancel(connection, request.call_id)
-        return True
-
-    def _receive(self, connection: Connection) -> bool:
-        """Read once; return whether there may be more."""
-        connection.receive(self._clock())
-        return connection.readable and connection.can_read
-
-    def _rest(self, connection: Connection) -> None:
-        """After something was done for a connection: back into the row, or wait, or end."""
-        if connection.accounted != connection.unsent + connection.protocol.bytes_waiting:
-            self.clients.account(connection)
-            if connection.closed:
-                return
-        if connection.late:
-            if connection.hung_up:
-                self._late.forsake(connection)
-            elif connection in self._late.parked:
-                self._late.unpark(connection)
-        if connection.has_work:
-            self._row[connection] = None  # at the end; one that is in keeps its place
-        elif (connection.ended or connection.hung_up) and connection.is_over:
-            self.clients.drop(connection)
-            return
-        if connection.muted and not connection.busy and connection.can_read:
-            connection.unmute()
-
-    def _serve(self, connection: Connection, call: Call, ctx: Any) -> None:
-        """Run one call and queue its reply."""
-        command_type = call.command_type
-        if command_type is None or connection.hung_up or not command_type.is_plain:
-            refusal = self._why_not_run(connection, call)
-            if refusal is not None:
-                self._reply(connection, calls.fail(call, refusal, connection.protocol, self._log))
-                return
-        if self._row or self._dirty:
-            self._wakeup.signal()  # its command may open a main loop that would not find out
-        reply = self._run(connection, call, ctx)
-        if self.clients.closed or connection.hung_up:
-            self._finish(connection, reply)
-        elif reply is not None:
-            connection.queue(reply)
-            if connection.answers_waiting >= self._answers_joined:
-                connection.flush()
-            else:
-                self._dirty[connection] = None
-
-    def _run(self, connection: Connection, call: Call, ctx: Any) -> bytes | None:
-        """Run one call and return its reply."""
-        before = set_caller(connection)
-        try:
-            connection.busy = self._depth
-            reply = calls.run(call, ctx, self._commands, connection.protocol, self._log)
-            if isinstance(reply, calls.Later):
-                reply = self._late.begin(connection, call, reply)
-        except BaseException as error:  # KeyboardInterrupt, SystemExit
-            self._end_interrupted(connection, call, error)
-            raise
-        finally:
-            connection.busy = 0
-            reset_caller(before)
-        return reply
-
-    def _finish(self, connection: Connection, reply: bytes | None) -> None:
-        """Queue a reply, and end the connection if its command has closed the server."""
-        self._reply(connection, reply)
-        if self.clients.closed and not connection.closed:
-            self.clients.say_farewell(connection)
-
-    def _cancel(self, connection: Connection, call_id: int) -> None:
-        """End a late call that its client has cancelled."""
-        self._signal_nested()
-        try:
-            connection.busy = self._depth  # what its work does at its end may poll, or close
-            frames = self._late.cancel(connection, call_id, self._depth)
-        finally:
-            connection.busy = 0
-        self._reply_all(connection, frames)
-        if self.clients.closed and not connection.closed:
-            self.clients.say_farewell(connection)
-
-    def _advance(self, late: LateCall) -> bool:
-        """Give a late call its turn; return whether it had something to do."""
-        connection = late.connection
-        if connection is None:
-            del self._row[late]
-            if late.on_the_stack:
-                return False
-            self._signal_nested()
-            return self._late.advance(late, self._depth) is not None
-        held, busy = connection.in_hand, connection.busy  # a command of its own may be running
-        connection.in_hand = True
-        del self._row[late]
-        took = False
-        if late.end is None and not late.may_go_on:
-            self._late.park(late)
-        elif not late.on_the_stack:
-            self._signal_nested()
-            try:
-                connection.busy = busy or self._depth
-                frames = self._late.advance(late, self._depth)
-            except BaseException as error:  # KeyboardInterrupt, SystemExit
-                self._end_interrupted(connection, late.call, error)
-                raise
-            finally:
-                connection.busy = busy
-            took = frames is not None
-            self._reply_all(connection, frames or [])
-            if not connection.closed:
-                if self.clients.closed:
-                    self.clients.say_farewell(connection)
-                else:
-                    self._rest(connection)
-        connection.in_hand = held
-        return took
-
-    def _signal_nested(self) -> None:
-        """Let a main loop that a command may open find out that there is work."""
-        if self._row or self._dirty:
-            self._wakeup.signal()
-
-    def _reply_all(self, connection: Connection, frames: list[bytes]) -> None:
-        for frame in frames:
-            self._reply(connection, frame)
-
-    def _why_not_run(self, connection: Connection, call: Call) -> CommandError | None:
-        """Return why a call is not run, None if it is. A notification always is."""
-        most = self._limits.max_in_flight
-        late = connection.late if call.call_id is not None else self._late.notifications
-        if late and len(late) >= most and self._commands.answers_later(call.name):
-            return Busy(f"{most} calls are in flight that are answered later, which is the limit")
-        if call.call_id is None:
-            return None
-        if connection.hung_up:
-            # Whoever gave up and tries again must not have it run twice.
-            self._counts["dropped"] += 1
-            return calls.ABANDONED
-        waited = 0.0 if call.timeout is None else self._clock() - call.arrived
-        return calls.cancelled_before_its_turn(call, waited)
-
-    def _reply(self, connection: Connection, frame: bytes | None) -> None:
-        """Queue a reply; it is sent at the end of the poll, or sooner when many wait."""
-        if frame is None or connection.closed or connection.hung_up:
-            return
-        connection.queue(frame)
-        if connection.answers_waiting >= self._answers_joined:
-            connection.flush()
-        elif not self.clients.closed:
-            self._dirty[connection] = None
-
-    def _answer_fault(self, connection: Connection, fault: WireError) -> None:
-        """Answer a frame that is no request. The connection lives on where the framing is whole."""
-        self._counts["faults"] += 1
-        self._log.warning(f"fault {fault.code}", f"a client sent a bad frame: {fault.message}")
-        if fault.answerable and connection.protocol.can_send:
-            error = error_from_wire(fault.code, fault.message, None)
-            self._reply(connection, connection.protocol.error(fault.call_id, error))
-        if fault.fatal:
-            connection.discard_input()
-            connection.end()
-
-    def _end_interrupted(self, connection: Connection, call: Call, error: BaseException) -> None:
-        """Tell the caller of an interrupted command, and close its connection."""
-        name = type(error).__name__
-        self._log.warning("interrupted", f"{name} in the command {call.name}; its client is closed")
-        if not connection.closed:
-            if call.call_id in connection.protocol.calls:  # else its answer was being made
-                sentence = InternalError(f"{call.name} was interrupted by {name}")
-                self._reply(connection, calls.fail(call, sentence, connection.protocol, self._log))
-                connection.flush()
-            self.clients.drop(connection)
+        self._counts["turns"] += taken
+        return taken
 
     # -----------------------------------------------------------------------------------------
     # 3. Settle
@@ -556,8 +363,8 @@ class Round:
         if self.clients.closed:
             return
         if self._dirty:
-            self._send_answers()
-        if self._quieted and self._depth < self._limits.max_nested_polls:
+            self._turns.send_answers()
+        if self._quieted and self._turns.depth < self._limits.max_nested_polls:
             self._unquiet()
         if self._deadlines.are_set:
             self._deadlines.settle()  # that of a call that was answered must wake nobody
@@ -567,23 +374,6 @@ class Round:
         else:
             self._wakeup.silence()
 
-    def _send_answers(self) -> None:
-        for connection in list(self._dirty):
-            if connection.closed:  # an earlier one made room
-                continue
-            if connection.in_hand and not connection.busy:  # interrupted, and not yet dropped
-                continue
-            held = connection.in_hand
-            connection.in_hand = True
-            self._send_answers_of(connection)
-            connection.in_hand = held
-
-    def _send_answers_of(self, connection: Connection) -> None:
-        if connection in self._dirty:
-            del self._dirty[connection]
-            connection.flush()
-            self._rest(connection)
-
     def move_to(self, listener: Listener, old: Listener) -> None:
         """Take connections from another listener; those that wait in the old one come along."""
         self.clients.move_to(listener, old)
@@ -592,7 +382,7 @@ class Round:
         """End every connection; one whose command is on the stack is ended as it returns."""
         self._acceptor.more = False
         for connection, frames in self._late.answer_ready():
-            self._reply_all(connection, frames)
+            self._turns.reply_all(connection, frames)
         self.clients.close()
         self._late.close()
 
@@ -633,5 +423,5 @@ class Round:
             held = connection.in_hand
             connection.in_hand = True
             connection.watch()
-            self._rest(connection)
+            self._turns.rest(connection)
             connection.in_hand = held

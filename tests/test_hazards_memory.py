@@ -194,19 +194,19 @@ def test_count_is_right_after_an_interruption(make_server, connect, monkeypatch,
     for peer in peers:
         send_all(server, peer, half_frame(100 * KIB))
     assert held(server) > 290 * KIB
-    round_ = server._round
-    rest = round_._rest
+    turns = server._round._turns
+    rest = turns.rest
 
     def interrupted(connection):
         monkeypatch.undo()
         server._clients.held += 1000  # it had begun to count
         raise interrupt
 
-    monkeypatch.setattr(round_, "_rest", interrupted)
+    monkeypatch.setattr(turns, "rest", interrupted)
     peers[0].send(b"\0")
     try:
         server.poll(Host())
     except KeyboardInterrupt:
         pass
-    assert round_._rest == rest
+    assert turns.rest == rest
     assert held(server) < 210 * KIB

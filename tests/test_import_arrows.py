@@ -59,6 +59,7 @@ PARTS = {
     "reasons",
     "round",
     "topic",
+    "turns",
     "stream",
     "submitted",
     "task_attachment",
