@@ -20,7 +20,7 @@ from .client import Client
 from .command import Command
 from .errors import UsageError
 from .limits import DEFAULT_LIMITS, Limits
-from .protocol import call_payload_plain
+from .messages import call_payload_plain
 from .schema import resolve
 from .stream import Stream
 from .submitted import Later, Pieces, Submitted, SubmittedNotification

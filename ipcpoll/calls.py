@@ -20,7 +20,8 @@ from .errors import (
     error_from_wire,
 )
 from .log import Log, describe
-from .protocol import Call, ServerProtocol
+from .messages import Call
+from .protocol import ServerProtocol
 from .schema import CommandSet, CommandType
 
 ABANDONED: Final = Cancelled("the client went away before the call had its turn")

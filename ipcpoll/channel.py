@@ -26,8 +26,9 @@ from .codec import Decoder, encode
 from .errors import NotAnswered, NotPolled, PeerGone, WireError
 from .framing import Payload
 from .limits import KIB, Limits
+from .messages import Answer, Failure, Piece
 from .peer import Credentials, has_unread
-from .protocol import Answer, ClientProtocol, Failure, Piece
+from .protocol import ClientProtocol
 from .reading import FIRST_READ, next_read
 
 Reply: TypeAlias = "Answer | Failure"

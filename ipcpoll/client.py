@@ -30,8 +30,8 @@ from .door import Door
 from .framing import Payload
 from .limits import DEFAULT_LIMITS, Limits
 from .line import Line, Pending
+from .messages import call_payload_plain
 from .pipeline import answer_of, answers, post_call
-from .protocol import call_payload_plain
 from .pump import Pump
 from .schema import resolve
 from .stream import Stream

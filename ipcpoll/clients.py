@@ -30,9 +30,10 @@ from .late import LateCall
 from .limits import Limits
 from .listener import Listener
 from .log import Log
+from .messages import ReadCall
 from .peer import credentials
 from .poller import Poller, has_hung_up, is_readable
-from .protocol import ReadCall, ServerProtocol
+from .protocol import ServerProtocol
 
 COUNTED: Final = ("accepted", "refused", "untrusted", "evicted", "turns", "faults", "dropped")
 

@@ -24,8 +24,8 @@ from . import calls
 from .connection import Connection
 from .errors import Cancelled, CommandError, InternalError, ShuttingDown
 from .log import Log, describe
+from .messages import Call
 from .peer import Credentials, reset_caller, set_caller
-from .protocol import Call
 from .schema import CommandType
 from .wakeup import Deadline, Deadlines, Wakeup
 from .work import CoroutineHost, NoCoroutines, Progress, Work, make_work

@@ -22,14 +22,14 @@ from .channel import Channel
 from .connecting import BackOff, Dialer, WaitTime, connect
 from .errors import FrameTooLarge
 from .limits import Limits
-from .protocol import call_payload
+from .messages import call_payload
 
 if TYPE_CHECKING:
     import socket
 
     from .framing import Payload
+    from .messages import Answer, Failure, Piece
     from .peer import Credentials
-    from .protocol import Answer, Failure, Piece
 
 T = TypeVar("T")
 

@@ -16,7 +16,7 @@ from .command import Command
 from .connecting import WaitTime
 from .door import Door
 from .line import Line
-from .protocol import Answer, Failure
+from .messages import Answer, Failure
 from .schema import CommandType, resolve
 from .submitted import decoded
 

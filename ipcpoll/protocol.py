@@ -2,7 +2,7 @@
 
 Feed what was received with `receive` (``b""`` is the end of file); take messages one by one with
 `ServerProtocol.next_request` or `ClientProtocol.next_response`; the methods that make a message
-return the bytes to send. What is legal stands in `states`.
+return the bytes to send. What a message is stands in `messages`, what is legal in `states`.
 
 What is promised:
 
@@ -11,21 +11,15 @@ What is promised:
 * At most ``max_frames_waiting`` payloads are taken apart ahead of their turn; the rest stays in
   the frame buffer, which is bounded.
 * `receive` never raises: the fault comes behind the messages before it.
-
-Messages on the wire (docs/protocol.md): call ``[id, name, {fields}]`` with an optional map of
-options, cancel ``[id]``; answer ``[id, 0, value]``, error ``[id, 1, {…}]``, piece
-``[id, 2, item]`` with an optional map of notes.
 """
 
 from __future__ import annotations
 
-import math
 from collections import deque
-from collections.abc import Callable
-from typing import Any, Final, NamedTuple, TypeAlias
+from typing import Any, Final
 
 from . import codec
-from .errors import MALFORMED, CommandError, FrameTooLarge, WireError, error_from_wire
+from .errors import MALFORMED, CommandError, FrameTooLarge, WireError
 from .framing import (
     MOST_SHORT,
     FrameBuffer,
@@ -36,19 +30,37 @@ from .framing import (
     size_of,
 )
 from .limits import LEAST_ERROR, Limits
+from .messages import (
+    ANSWER,
+    ANSWER_ITEM,
+    ARRAY_HEADS,
+    ERROR,
+    ERROR_ITEM,
+    ID_ENDS,
+    LONG_CALL,
+    NULL,
+    NULL_HEAD,
+    PIECE,
+    PIECE_ITEM,
+    SHORT_CALL,
+    SHORT_HEAD,
+    Answer,
+    Call,
+    Cancel,
+    Failure,
+    Piece,
+    ReadCall,
+    array_of,
+    cancelled_id,
+    is_id,
+    parse_error,
+    parse_notes,
+    parse_options,
+    peek_id,
+    text,
+)
 from .states import CALL, LINK, CallEvent, CallState, IllegalTransition, Link, LinkEvent, step
 
-ANSWER, ERROR, PIECE = 0, 1, 2
-"""The second item of what a server sends."""
-
-_ARRAY_HEADS: Final = tuple(codec.array_head(length) for length in range(5))
-_SHORT_CALL_HEAD: Final = b"\x83"  # an array of three: calls without options, answers, pieces
-_CANCEL_HEAD: Final = b"\x81"  # an array of one: the only message that has it
-_ANSWER_ITEM, _ERROR_ITEM, _PIECE_ITEM = b"\x00", b"\x01", b"\x02"
-_NULL: Final = b"\xf6"
-_NULL_HEAD: Final = 0xF6
-_SHORT_CALL, _LONG_CALL = 3, 4
-_LOST: Final = "lost"
 _ABOUT_AN_ANSWER: Final = 11  # bytes around its item at the most: an array's head, an id, the 0
 _SMALL_ANSWER: Final = 18  # bytes of an item behind which a frame still has the shortest head
 _ABOUT_A_PIECE: Final = 32  # bytes around an item: an array's head, an id, the notes
@@ -57,65 +69,6 @@ _TAKING: Final = frozenset(link for link, events in LINK.items() if LinkEvent.TA
 _SENDING: Final = frozenset(link for link, events in LINK.items() if LinkEvent.SEND in events)
 _BEGUN: Final = CALL[CallState.NONE][CallEvent.CALL]
 _new: Final = tuple.__new__  # a named tuple's own is written in Python and costs four times as much
-_ID_ENDS: Final = [2] * 24 + [3, 4, 6, 10] + [0] * 228
-"""Where the id of a message ends, by its head, which is the second byte; 0: it is no id."""
-_ID_ENDS[_NULL_HEAD] = 2
-
-
-class Call(NamedTuple):
-    """A request. `call_id` None: a notification, which is never answered."""
-
-    call_id: int | None
-    name: str
-    fields: dict[str, Any]
-    timeout: float | None
-    """Seconds the client waits, None where it did not say."""
-    cancelled: bool
-    """Its cancel has been received already, behind it."""
-    arrived: float = 0.0
-    """When its last byte was received, on the clock of whoever called `receive`; only where it has
-    a `timeout`."""
-    command_type: Any = None
-    """What the name stands for, where whoever reads calls (`ReadCall`) knows."""
-    command: Any = None
-    """The command, where that could be made at once."""
-
-
-class Cancel(NamedTuple):
-    """The client gives the call up. The call is still answered."""
-
-    call_id: int
-
-
-class Answer(NamedTuple):
-    """The answer of a call, as a plain value."""
-
-    call_id: int
-    value: Any
-
-
-class Failure(NamedTuple):
-    """An error. `call_id` None: it concerns every call in flight."""
-
-    call_id: int | None
-    error: CommandError
-
-
-class Piece(NamedTuple):
-    """One piece of an answer that comes in pieces, as a plain value."""
-
-    call_id: int
-    item: Any
-    lost: int = 0
-    """How many pieces were lost before this one: its reader was too slow for a subscription."""
-
-
-ReadCall: TypeAlias = "Callable[[bytes, int, int | None], tuple[Any, ...] | None]"
-"""Reads the name and the fields in a payload from `at` on, behind the id, without decoding it.
-
-It is given the id, and returns what a `Call` consists of. Returns None for whatever it does not
-know to the last byte, and may raise IndexError: then it is decoded.
-"""
 
 
 class _Protocol:
@@ -244,12 +197,12 @@ class ServerProtocol(_Protocol):
         if payload is None:
             return None
         arrived = 0.0
-        if payload[:1] != _SHORT_CALL_HEAD:
+        if payload[:1] != SHORT_HEAD:
             arrived = self._arrivals.pop(0)
         elif (call := self._read_call(payload)) is not None:
             return call
         # By the same look that counted it, or a cancel that can't be read would count for ever.
-        if self._cancels and (cancelled := _cancelled_id(payload)) is not None:
+        if self._cancels and (cancelled := cancelled_id(payload)) is not None:
             self._cancels[cancelled] -= 1
             if not self._cancels[cancelled]:
                 del self._cancels[cancelled]
@@ -267,7 +220,7 @@ class ServerProtocol(_Protocol):
         if self.bytes_waiting or self.waiting or self.link is not _OPEN or not self._takes_short:
             return None
         payload = only_payload(data)
-        if payload is None or payload[:1] != _SHORT_CALL_HEAD:
+        if payload is None or payload[:1] != SHORT_HEAD:
             return None
         return self._read_call(payload)
 
@@ -275,9 +228,9 @@ class ServerProtocol(_Protocol):
         """Return the call in a payload that `read` knows; None: it is to be decoded."""
         try:
             head = payload[1]
-            at = _ID_ENDS[head]
+            at = ID_ENDS[head]
             call_id: int | None = head
-            if head == _NULL_HEAD:
+            if head == NULL_HEAD:
                 call_id = None
             elif at == 4:
                 call_id = payload[2] << 8 | payload[3]
@@ -298,17 +251,17 @@ class ServerProtocol(_Protocol):
         """Find the call that a bad frame meant: only it fails, the others go on."""
         if payload[:1] not in (b"\x83", b"\x84"):
             return
-        error.answerable = payload[1:2] != _NULL
-        call_id, _ = _peek_id(payload)
+        error.answerable = payload[1:2] != NULL
+        call_id, _ = peek_id(payload)
         if call_id is not None and call_id not in self.calls:
             error.call_id = call_id
             self._move(call_id, CallEvent.CALL)  # so that it can be answered
 
     def _saw(self, payloads: list[bytes]) -> None:
         for payload in payloads:
-            if payload[:1] != _SHORT_CALL_HEAD:
+            if payload[:1] != SHORT_HEAD:
                 self._arrivals.append(self._received_at)
-                if (call_id := _cancelled_id(payload)) is not None:
+                if (call_id := cancelled_id(payload)) is not None:
                     self._cancels[call_id] = self._cancels.get(call_id, 0) + 1
 
     def _parse(self, message: Any, arrived: float) -> Call | Cancel:
@@ -316,18 +269,18 @@ class ServerProtocol(_Protocol):
             raise WireError(MALFORMED, "a message is an array: [id, name, {fields}]")
         if len(message) == 1:
             return self._parse_cancel(message[0])
-        if len(message) not in (_SHORT_CALL, _LONG_CALL):
+        if len(message) not in (SHORT_CALL, LONG_CALL):
             raise WireError(
                 MALFORMED, f"a call is [id, name, {{fields}}], not {len(message)} items"
             )
         call_id, name, fields = message[:3]
-        if call_id is not None and not _is_id(call_id):
+        if call_id is not None and not is_id(call_id):
             raise WireError(MALFORMED, "a call's id is unsigned, or null - at `$[0]`")
         if type(name) is not str:
             raise WireError(MALFORMED, "a command's name is text - at `$[1]`")
         if type(fields) is not dict:
             raise WireError(MALFORMED, "a command's fields are a map - at `$[2]`")
-        timeout = _parse_options(message[3]) if len(message) == _LONG_CALL else None
+        timeout = parse_options(message[3]) if len(message) == LONG_CALL else None
         if call_id is None:
             return Call(None, name, fields, timeout, False, arrived)
         if call_id in self.calls:
@@ -336,7 +289,7 @@ class ServerProtocol(_Protocol):
         return Call(call_id, name, fields, timeout, call_id in self._cancels, arrived)
 
     def _parse_cancel(self, call_id: Any) -> Cancel:
-        if not _is_id(call_id):
+        if not is_id(call_id):
             raise WireError(MALFORMED, "a cancel is [id], and an id is unsigned - at `$[0]`")
         self._move(call_id, CallEvent.CANCEL)
         return Cancel(call_id)
@@ -347,7 +300,7 @@ class ServerProtocol(_Protocol):
         Raises FrameTooLarge, after which the call can still be ended with an error.
         """
         if isinstance(item, tuple):
-            parts = (_ARRAY_HEADS[3], codec.encode(call_id), _ANSWER_ITEM, *item)
+            parts = (ARRAY_HEADS[3], codec.encode(call_id), ANSWER_ITEM, *item)
             sent = self._send(parts, self._max_answer)
             self._move(call_id, CallEvent.ANSWER)
             return sent
@@ -355,7 +308,7 @@ class ServerProtocol(_Protocol):
         # of two bytes and ask for something small, so that their frame is made in one go.
         size = len(item)
         if self._max_answer < size + _ABOUT_AN_ANSWER or self.link is not _OPEN:
-            sent = self._send(_message(codec.encode(call_id), _ANSWER_ITEM, item), self._max_answer)
+            sent = self._send(array_of(codec.encode(call_id), ANSWER_ITEM, item), self._max_answer)
             self._move(call_id, CallEvent.ANSWER)
             return sent
         if self.calls.pop(call_id, None) is None:
@@ -368,7 +321,7 @@ class ServerProtocol(_Protocol):
 
     def piece(self, call_id: int, item: bytes) -> bytes:
         """Return the frame of one piece. Raises FrameTooLarge."""
-        sent = self._send(_message(codec.encode(call_id), _PIECE_ITEM, item), self._max_answer)
+        sent = self._send(array_of(codec.encode(call_id), PIECE_ITEM, item), self._max_answer)
         self._move(call_id, CallEvent.PIECE)
         return sent
 
@@ -390,12 +343,12 @@ class ServerProtocol(_Protocol):
         Raises TypeError when code or message is no text, TypeError or ValueError when the data
         can't be carried, and FrameTooLarge; then the call is still in flight.
         """
-        message = _text("message", error.message).encode(errors="backslashreplace").decode()
-        body: dict[str, Any] = {"code": _text("code", error.code), "message": message}
+        message = text("message", error.message).encode(errors="backslashreplace").decode()
+        body: dict[str, Any] = {"code": text("code", error.code), "message": message}
         if error.data is not None:
             body["data"] = error.data
-        id_item = _NULL if call_id is None else codec.encode(call_id)
-        payload = _message(id_item, _ERROR_ITEM, codec.encode(body))
+        id_item = NULL if call_id is None else codec.encode(call_id)
+        payload = array_of(id_item, ERROR_ITEM, codec.encode(body))
         sent = self._send(payload, max(self._max_answer, LEAST_ERROR))
         if call_id is not None:
             self._move(call_id, CallEvent.ANSWER)
@@ -436,7 +389,7 @@ class ClientProtocol(_Protocol):
 
     def cancel(self, call_id: int) -> bytes:
         """Return the frame that gives a call up. Its answer will still come."""
-        sent = self._send(_message(codec.encode(call_id)), self._max_frame)
+        sent = self._send(array_of(codec.encode(call_id)), self._max_frame)
         self._move(call_id, CallEvent.CANCEL)
         return sent
 
@@ -463,15 +416,15 @@ class ClientProtocol(_Protocol):
 
     def _read_answer(self, payload: bytes) -> Answer | None:
         """Return the answer with a small scalar in a payload; None: it is to be decoded."""
-        if payload[:1] != _SHORT_CALL_HEAD or len(payload) < 4:
+        if payload[:1] != SHORT_HEAD or len(payload) < 4:
             return None
         call_id = payload[1]
-        at = _ID_ENDS[call_id]
+        at = ID_ENDS[call_id]
         if at == 4:
             call_id = payload[2] << 8 | payload[3]
         elif at > 2:
             call_id = int.from_bytes(payload[2:at], "big")
-        if payload[at : at + 1] != _ANSWER_ITEM or call_id not in self.calls:
+        if payload[at : at + 1] != ANSWER_ITEM or call_id not in self.calls:
             return None
         value, end = codec.scalar_item(payload, at + 1)
         if end != len(payload):
@@ -489,109 +442,18 @@ class ClientProtocol(_Protocol):
         if len(message) == 4 and kind != PIECE:
             raise WireError(MALFORMED, "an answer is [id, kind, item]")
         if kind == ERROR and call_id is None:
-            return Failure(None, _parse_error(item))
-        if not _is_id(call_id):
+            return Failure(None, parse_error(item))
+        if not is_id(call_id):
             raise WireError(MALFORMED, "an answer's id is unsigned - at `$[0]`")
         response: Answer | Failure | Piece
         if kind == ERROR:
-            response = Failure(call_id, _parse_error(item))
+            response = Failure(call_id, parse_error(item))
         elif kind == ANSWER:
             response = Answer(call_id, item)
         else:
-            response = Piece(call_id, item, _parse_notes(message[3]) if len(message) == 4 else 0)
+            response = Piece(call_id, item, parse_notes(message[3]) if len(message) == 4 else 0)
         try:
             self._move(call_id, CallEvent.PIECE if kind == PIECE else CallEvent.ANSWER)
         except IllegalTransition:
             raise WireError(MALFORMED, f"an answer to {call_id}, which is not in flight") from None
         return response
-
-
-# ---------------------------------------------------------------------------------------------
-# Parts of messages
-
-
-def piece_frame(call_id: int, item: bytes, lost: int = 0) -> bytes:
-    """Return the frame of one piece, before which so many were lost."""
-    if lost:
-        return frame(
-            _message(codec.encode(call_id), _PIECE_ITEM, item, codec.encode({_LOST: lost}))
-        )
-    return frame(_message(codec.encode(call_id), _PIECE_ITEM, item))
-
-
-def call_payload(call_id: bytes, body: Payload) -> Payload:
-    """Return a call's payload from its encoded id and what stands behind that."""
-    if isinstance(body, tuple):
-        return (_SHORT_CALL_HEAD, call_id, *body)
-    return _SHORT_CALL_HEAD + call_id + body
-
-
-def call_payload_plain(call_id: bytes, name: str, fields: dict[str, Any]) -> bytes:
-    """Return a call's payload from plain values. Raises TypeError or ValueError with the place."""
-    return _message(call_id, codec.encode(name), codec.encode(fields))
-
-
-def _message(*items: bytes) -> bytes:
-    return _ARRAY_HEADS[len(items)] + b"".join(items)
-
-
-def _text(what: str, value: object) -> str:
-    if not isinstance(value, str):
-        raise TypeError(f"an error's {what} must be text, not `{type(value).__qualname__}`")
-    return str.__str__(value)  # an application's codes may be an enum of text
-
-
-def _is_id(value: Any) -> bool:
-    return type(value) is int and value >= 0
-
-
-def _parse_options(options: Any) -> float | None:
-    if type(options) is not dict:
-        raise WireError(MALFORMED, "a call's options are a map - at `$[3]`")
-    unknown = options.keys() - {"timeout"}
-    if unknown:
-        shown = str(next(iter(unknown)))[:80]
-        raise WireError(MALFORMED, f"there is no option `{shown}` - at `$[3]`")
-    timeout = options.get("timeout")
-    if timeout is None:
-        return None
-    if type(timeout) not in (int, float) or not (math.isfinite(timeout) and timeout >= 0):
-        raise WireError(MALFORMED, "a timeout is a number of seconds - at `$[3].timeout`")
-    return float(timeout)
-
-
-def _parse_notes(notes: Any) -> int:
-    """Return how many pieces were lost. Other notes are ignored: a newer server may say more."""
-    lost = notes.get(_LOST, 0) if type(notes) is dict else None
-    if type(lost) is not int or lost < 0:
-        raise WireError(MALFORMED, "the notes of a piece are a map, `lost` a number - at `$[3]`")
-    return lost
-
-
-def _parse_error(item: Any) -> CommandError:
-    if (
-        type(item) is not dict
-        or type(item.get("code")) is not str
-        or type(item.get("message")) is not str
-    ):
-        raise WireError(MALFORMED, 'an error is {"code": text, "message": text} - at `$[2]`')
-    return error_from_wire(item["code"], item["message"], item.get("data"))
-
-
-def _cancelled_id(payload: bytes) -> int | None:
-    """Return the id that a cancel names, without decoding it; None if it is no cancel."""
-    if payload[:1] != _CANCEL_HEAD:
-        return None
-    call_id, end = _peek_id(payload)
-    return call_id if end == len(payload) else None
-
-
-def _peek_id(payload: bytes) -> tuple[int | None, int]:
-    """Return the id of a message without decoding it, and where it ends; None if it has none."""
-    if len(payload) < 2:
-        return None, 0
-    head = payload[1]
-    end = _ID_ENDS[head]
-    if not 0 < end <= len(payload) or head == _NULL_HEAD:
-        return None, 0
-    return head if end == 2 else int.from_bytes(payload[2:end], "big"), end

@@ -52,7 +52,7 @@ from . import codec
 Read: TypeAlias = "Callable[[bytes, int, int | None], tuple[Any, ...] | None]"
 """Reads the fields of a call in `data` from `at` on, behind the head of their map.
 
-Returns what `protocol.Call` consists of: the call's id, the name, the fields, no time limit, the
+Returns what `messages.Call` consists of: the call's id, the name, the fields, no time limit, the
 type of the command and the command; or no command and the fields, where it takes more to make one.
 Returns None, or raises IndexError, for anything but small scalars in the order of the fields up to
 the end.

@@ -29,7 +29,7 @@ from .errors import (
 )
 from .framing import Payload
 from .line import Line, Pending, patient_back_off
-from .protocol import Answer, Failure, Piece
+from .messages import Answer, Failure, Piece
 from .pump import Pump
 from .submitted import PumpedFuture, decoded
 

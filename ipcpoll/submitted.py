@@ -21,7 +21,7 @@ from .connecting import WaitTime
 from .errors import InternalError
 from .framing import Payload
 from .line import Line, Pending
-from .protocol import Answer, Failure, Piece, call_payload
+from .messages import Answer, Failure, Piece, call_payload
 from .pump import Pump
 
 P = TypeVar("P")

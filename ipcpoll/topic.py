@@ -32,7 +32,7 @@ from . import forks
 from .answers import Subscription
 from .errors import UsageError
 from .limits import KIB
-from .protocol import piece_frame
+from .messages import piece_frame
 
 T = TypeVar("T")
 Encode: TypeAlias = Callable[[Any], bytes]

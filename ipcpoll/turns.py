@@ -22,8 +22,8 @@ from .errors import Busy, CommandError, InternalError, WireError, error_from_wir
 from .late import LateCall, LateCalls
 from .limits import Limits
 from .log import Log
+from .messages import Call, Cancel
 from .peer import reset_caller, set_caller
-from .protocol import Call, Cancel
 from .schema import CommandSet
 from .wakeup import Wakeup
 

@@ -14,7 +14,8 @@ from ipcpoll.codec import Decoder
 from ipcpoll.errors import Busy, CommandError, UnknownCommand
 from ipcpoll.limits import LEAST_ERROR
 from ipcpoll.log import Log
-from ipcpoll.protocol import Call, ServerProtocol
+from ipcpoll.messages import Call
+from ipcpoll.protocol import ServerProtocol
 from ipcpoll.schema import CommandSet
 
 DECODER = Decoder()

@@ -29,7 +29,8 @@ PURE: dict[str, set[str]] = {
     "answers": set(),
     "specialized": {"codec"},
     "schema": {"errors", "codec", "command", "annotations", "answers", "specialized"},
-    "protocol": {"errors", "limits", "states", "framing", "codec"},
+    "messages": {"errors", "framing", "codec"},
+    "protocol": {"errors", "limits", "states", "framing", "codec", "messages"},
 }
 # The parts of a server and a client. They may know each other, but not in a circle.
 PARTS = {

@@ -30,17 +30,8 @@ from ipcpoll import Limits
 from ipcpoll.codec import Decoder, encode
 from ipcpoll.errors import Busy, CommandError, FrameTooLarge, InternalError, WireError
 from ipcpoll.limits import DEFAULT_LIMITS, LEAST_ERROR
-from ipcpoll.protocol import (
-    Answer,
-    Call,
-    Cancel,
-    ClientProtocol,
-    Failure,
-    Piece,
-    ServerProtocol,
-    call_payload_plain,
-    piece_frame,
-)
+from ipcpoll.messages import Answer, Call, Cancel, Failure, Piece, call_payload_plain, piece_frame
+from ipcpoll.protocol import ClientProtocol, ServerProtocol
 from ipcpoll.states import CallState, IllegalTransition, Link
 
 DECODER = Decoder()

@@ -23,7 +23,8 @@ from ipcpoll import Client, Limits, NotPolled, Server, errors
 from ipcpoll.codec import Decoder, encode
 from ipcpoll.framing import FrameBuffer, frame
 from ipcpoll.limits import MAX_DEPTH
-from ipcpoll.protocol import ClientProtocol, Failure, Piece, ServerProtocol
+from ipcpoll.messages import Failure, Piece
+from ipcpoll.protocol import ClientProtocol, ServerProtocol
 from ipcpoll.schema import resolve
 
 DOCUMENT = "docs/protocol.md"

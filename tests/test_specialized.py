@@ -23,7 +23,8 @@ from wire import IDS, LEAVES, framed, head
 from ipcpoll.codec import LARGE, Decoder, array_head, encode, map_head, scalar_item
 from ipcpoll.errors import FrameTooLarge, WireError
 from ipcpoll.limits import DEFAULT_LIMITS, Limits
-from ipcpoll.protocol import Answer, ClientProtocol, ServerProtocol, call_payload
+from ipcpoll.messages import Answer, call_payload
+from ipcpoll.protocol import ClientProtocol, ServerProtocol
 from ipcpoll.schema import CommandSet, resolve
 from ipcpoll.states import CallState, IllegalTransition
 

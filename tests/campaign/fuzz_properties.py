@@ -37,7 +37,8 @@ from ipcpoll.diagnosis import MOST_ITEMS, find_fault
 from ipcpoll.errors import InternalError, WireError
 from ipcpoll.framing import MAX_OVERHEAD, FrameBuffer
 from ipcpoll.log import Log
-from ipcpoll.protocol import Answer, Call, Cancel, ClientProtocol, Failure, Piece, ServerProtocol
+from ipcpoll.messages import Answer, Call, Cancel, Failure, Piece
+from ipcpoll.protocol import ClientProtocol, ServerProtocol
 from ipcpoll.schema import CommandSet, resolve
 
 MOST_CPU: Final = 0.05

@@ -54,8 +54,10 @@ if __name__ == "__main__":
 from mutants import Mutant, mutants  # noqa: E402
 from part import Figures, run_as_program  # noqa: E402
 
-MODULES: Final = ("framing", "codec", "protocol")
-TESTS: Final = tuple(f"tests/test_{name}.py" for name in (*MODULES, "specialized"))
+MODULES: Final = ("framing", "codec", "messages", "protocol")
+TESTS: Final = tuple(
+    f"tests/test_{name}.py" for name in ("framing", "codec", "protocol", "specialized")
+)
 EXPLAINED: Final = Path(__file__).with_name("explained_mutants.toml")
 LEAST_SCORE: Final = 90.0
 """Percent of all mutants that must be killed."""
