@@ -125,6 +125,7 @@ class FrameBuffer:
         "_parts",
         "_payload",
         "_start",
+        "dropped",
         "max_payload",
     )
 
@@ -139,6 +140,8 @@ class FrameBuffer:
         self._begin = 0  # how long the head of that frame is; 0: not known yet
         self._payload: bytes | None = None  # what it was joined to
         self._error: WireError | None = None
+        self.dropped = 0
+        """How many bytes the last `take` left out: heads, and what is lost."""
 
     def __len__(self) -> int:
         """Return how many bytes wait."""
@@ -204,10 +207,12 @@ class FrameBuffer:
     def take(self, most: int) -> list[bytes]:
         """Return the next whole payloads, at most so many. Never raises: see `fault`."""
         payloads: list[bytes] = []
+        self.dropped = 0
         if self._missing > 0 or most < 1:
             return payloads
         if self._payload is not None:
             payloads.append(self._payload)
+            self.dropped = self._begin + len(self._payload)
             self._payload, self._begin = None, 0
         buffer, start = self._buffer, self._start
         size = len(buffer)
@@ -233,6 +238,7 @@ class FrameBuffer:
                     break
             payloads.append(buffer[begin : begin + length])
             start = begin + length
+        self.dropped += start - self._start - sum(map(len, payloads))
         if start == size:
             self._buffer, self._start = b"", 0
         elif self._missing:

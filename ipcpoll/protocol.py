@@ -86,6 +86,7 @@ class _Protocol:
         """How many bytes are kept that were received and not taken."""
         self._most_waiting = limits.max_frames_waiting
         self._more = False  # the looking ahead stopped at its limit, not for want of bytes
+        self._looks_at = self._most_waiting  # so few must wait for it to go on
         self._received_at = 0.0
 
     def receive(self, data: bytes, now: float = 0.0) -> None:
@@ -125,10 +126,9 @@ class _Protocol:
 
     def _look_ahead(self) -> None:
         waiting = self.waiting
-        before = len(self._buffer)
         payloads = self._buffer.take(self._most_waiting - len(waiting))
         waiting.extend(payloads)
-        self.bytes_waiting += len(self._buffer) - before + sum(map(len, payloads))
+        self.bytes_waiting -= self._buffer.dropped
         self._more = len(waiting) >= self._most_waiting
         if not self._more and (fault := self._buffer.fault) is not None:
             waiting.append(fault)
@@ -149,7 +149,7 @@ class _Protocol:
         if self.link is not _OPEN:  # taking leaves it open
             self.link = step(LINK, self.link, LinkEvent.TAKE)
         self.bytes_waiting -= len(payload)
-        if self._more:
+        if self._more and len(self.waiting) <= self._looks_at:
             self._look_ahead()
         return payload
 
@@ -360,6 +360,7 @@ class ClientProtocol(_Protocol):
 
     def __init__(self, limits: Limits, decoder: codec.Decoder) -> None:
         super().__init__(limits, decoder, limits.max_answer)
+        self._looks_at = 0  # nothing depends on what stands behind an answer
         self._max_frame = limits.max_frame
         self._last_id = 0
 

@@ -9,7 +9,8 @@ What one `poll` does:
 1. It takes in what is ready: bytes, room, moments that have come. Then it tries to connect where
    that is due, and ends the calls whose time is over. What has come in time counts.
 2. It gives turns until nothing is left or the time is over: one thing that has come is handed
-   over, or one frame is taken of one connection, and each connection has its turn.
+   over, or, when nothing is left to hand over, a few frames are taken of one connection, and each
+   connection has its turn.
 3. It says what to watch for: bytes (but not where a stream has 64 pieces unread), room where
    something waits to be sent, the next moment; and that work is left, where it is.
 """
@@ -32,6 +33,7 @@ from .polled import Polled
 from .poller import HANGUP, READ, WRITE
 
 _MOST_JOINED = 16  # calls that are sent together
+_MOST_TAKEN = 16  # frames that are taken of a connection before what has come is handed over
 _FEW = 64  # moments that are not worth sorting out
 
 
@@ -120,6 +122,7 @@ class Pump:
         seconds = least if max_seconds is None else max_seconds
         if not seconds >= 0:  # NaN is not
             raise ValueError(f"max_seconds must be at least 0, not {seconds}")
+        patience = max(seconds, least)
         began = time.monotonic()
         turns = 0
         with self.door:
@@ -135,9 +138,9 @@ class Pump:
                     self._deliver()
                 else:
                     with self.door:
-                        self._take_frame()
+                        self._take_frames(began + (seconds if turns else patience))
                 # A frame that is nobody's any more is no turn, and looking for one ends too.
-                if time.monotonic() - began >= (seconds if turns else max(seconds, least)):
+                if time.monotonic() - began >= (seconds if turns else patience):
                     break
         finally:
             self._polls -= 1
@@ -313,15 +316,20 @@ class Pump:
                 self.ready[pending] = None
             raise
 
-    def _take_frame(self) -> None:
-        """Give a line its turn: take one frame."""
+    def _take_frames(self, until: float) -> None:
+        """Give a line its turn: take some frames, as long as there is time."""
         line = next(iter(self._row))
         del self._row[line]
         channel = line.channel
         if channel is None or line in self._full:
             return
-        if not channel.take() and channel.more:
-            channel.receive()
+        for _ in range(_MOST_TAKEN):
+            if not channel.take():
+                if channel.more:
+                    channel.receive()
+                break
+            if line in self._full or time.monotonic() >= until:
+                break
         if channel.has_work:
             self._row[line] = None  # at the end
 

@@ -400,6 +400,22 @@ def test_large_frame_comes_whole_out_of_any_reads(sizes, before):
     assert len(buffer) == 0
 
 
+@given(st.lists(st.binary(max_size=40) | st.sampled_from([LARGE, b"!"]), max_size=5), st.data())
+def test_what_take_leaves_out_is_counted(payloads, data):
+    """So that whoever counts what waits need not ask for the length each time."""
+    stream = b"".join(frame(payload) if payload != b"!" else payload for payload in payloads)
+    cuts = sorted(data.draw(st.lists(st.integers(0, len(stream)), max_size=6)))
+    buffer = FrameBuffer(len(LARGE))
+    waiting = 0
+    for i, j in zip([0, *cuts], [*cuts, len(stream)], strict=True):
+        if not buffer.broken:
+            buffer.feed(stream[i:j])
+            waiting += j - i
+        got = buffer.take(data.draw(st.integers(0, 3)))
+        waiting -= buffer.dropped + sum(map(len, got))
+        assert len(buffer) == waiting
+
+
 @pytest.mark.parametrize("size", [1, 100, 4095, 4096, 9000])
 def test_reads_of_a_large_frame_are_kept_as_they_came_or_joined(size):
     """Not an object for each byte, and no copy of what was a large read."""
