@@ -68,6 +68,11 @@ class Wakeup:
             self._set()  # first: interrupted in between, it is said once too often, not never
             self._signalled = True
 
+    @property
+    def is_only_signalled(self) -> bool:
+        """Whether nobody but the owner has made it readable."""
+        return self._signalled and not self._woken
+
     def silence(self) -> None:
         """Take `signal` back: no work is left."""
         if self._signalled:

@@ -46,6 +46,19 @@ def test_silence_keeps_a_wake_that_came_in_between(wakeup):
     assert not readable(wakeup)
 
 
+def test_owner_knows_whether_another_thread_has_woken_it(wakeup):
+    assert not wakeup.is_only_signalled
+    wakeup.signal()
+    assert wakeup.is_only_signalled
+    wakeup.wake()
+    assert not wakeup.is_only_signalled
+    wakeup.seen()
+    assert not wakeup.is_only_signalled
+    wakeup.wake()
+    wakeup.signal()
+    assert not wakeup.is_only_signalled
+
+
 def test_more_wakes_than_the_counter_holds(wakeup):
     os.write(wakeup.fileno(), (2**64 - 2).to_bytes(8, "little"))
     wakeup.wake()
