@@ -17,6 +17,7 @@ This module does not look into a payload.
 
 from __future__ import annotations
 
+import contextlib
 from typing import Final, TypeAlias
 
 from .errors import MALFORMED, TOO_LARGE, WireError
@@ -94,7 +95,8 @@ def _expect_more_of(size: int) -> None:
     """
     if size > _kept[0]:
         _kept[0] = size
-        bytes(2 * size)  # is never written to, so it costs no page
+        with contextlib.suppress(MemoryError):  # then it is merely slower
+            bytes(2 * size)  # is never written to, so it costs no page
 
 
 def only_payload(data: bytes) -> bytes | None:
