@@ -27,7 +27,7 @@ import cbor2
 
 from .diagnosis import INT_MAX, INT_MIN, find_fault, shorten
 from .errors import MALFORMED, WireError
-from .limits import MAX_DEPTH
+from .limits import KIB, MAX_DEPTH
 
 Plain: TypeAlias = (
     "bool | int | float | str | bytes | list[Plain] | tuple[Plain, ...] | dict[str, Plain] | None"
@@ -246,7 +246,7 @@ _DOUBLE: Final = struct.Struct(">d")
 _HEAD_AND_4: Final = struct.Struct(">BI")
 _NO_ITEM: Final = (None, -1)
 
-LARGE: Final = 32 * 1024
+LARGE: Final = 32 * KIB
 """Bytes of a byte string, or characters of a text, from which on a copy costs more than a part: a
 block of fresh memory, which the kernel clears page by page."""
 

@@ -21,6 +21,7 @@ import contextlib
 from typing import Final, TypeAlias
 
 from .errors import MALFORMED, TOO_LARGE, WireError
+from .limits import KIB, MIB
 
 MAGIC: Final = b"\xd8\x18"
 """The head of tag 24: the first two bytes of every frame."""
@@ -81,7 +82,8 @@ def _head(size: int) -> bytes:
     return b"%b%c%b" % (MAGIC, _HEADS[width], size.to_bytes(width, "big"))
 
 
-_kept: Final = [128 * 1024]
+_MOST_KEPT: Final = 16 * MIB - KIB  # twice that and a header is less than glibc's bound of 32 MiB
+_kept: Final = [128 * KIB]
 """Bytes of the largest block that the C library keeps for the next one, as far as is known."""
 
 
@@ -91,12 +93,13 @@ def _expect_more_of(size: int) -> None:
     glibc gives a block of 128 KiB and more back to the system as soon as it is freed, until one of
     that size was freed before (mallopt(3), M_MMAP_THRESHOLD). Else each large frame meets fresh
     memory, page by page, which takes four times as long as everything else. It makes the process
-    keep at most four times the size.
+    keep at most four times the size, and never more than 64 MiB.
     """
+    size = min(size, _MOST_KEPT)
     if size > _kept[0]:
-        _kept[0] = size
         with contextlib.suppress(MemoryError):  # then it is merely slower
             bytes(2 * size)  # is never written to, so it costs no page
+        _kept[0] = size
 
 
 def only_payload(data: bytes) -> bytes | None:

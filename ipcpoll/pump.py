@@ -138,7 +138,9 @@ class Pump:
                     self._deliver()
                 else:
                     with self.door:
-                        self._take_frames(began + (seconds if turns else patience))
+                        self._take_frames(began + seconds, began + patience)
+                    if self.ready and not turns:
+                        continue  # however long it took: a poll that finds something hands it over
                 # A frame that is nobody's any more is no turn, and looking for one ends too.
                 if time.monotonic() - began >= (seconds if turns else patience):
                     break
@@ -316,8 +318,11 @@ class Pump:
                 self.ready[pending] = None
             raise
 
-    def _take_frames(self, until: float) -> None:
-        """Give a line its turn: take some frames, as long as there is time."""
+    def _take_frames(self, until: float, patience: float) -> None:
+        """Give a line its turn: take some frames, as long as there is time.
+
+        Until the first moment if there is something to hand over, else until the second.
+        """
         line = next(iter(self._row))
         del self._row[line]
         channel = line.channel
@@ -328,7 +333,7 @@ class Pump:
                 if channel.more:
                     channel.receive()
                 break
-            if line in self._full or time.monotonic() >= until:
+            if line in self._full or time.monotonic() >= (until if self.ready else patience):
                 break
         if channel.has_work:
             self._row[line] = None  # at the end

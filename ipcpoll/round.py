@@ -254,11 +254,11 @@ class Round:
         """Take in what has become ready meanwhile; return whether somebody joined the row."""
         waiting = len(self._row)
         events = self._poller.poll()
+        self._more_ready = self._more_ready or len(events) >= MOST_EVENTS
         if self._wakeup.is_only_signalled:
             # As a rule it is all there is. It would be silenced, and said again by the next turn.
             events = [event for event in events if event[0] != self._wake_fd]
         if events:
-            self._more_ready = self._more_ready or len(events) >= MOST_EVENTS
             if self._sort(events):
                 self._acceptor.more = True  # taken in by the next round
             self._late.take_in()

@@ -59,7 +59,7 @@ the end.
 """
 Write: TypeAlias = "Callable[[bytes, Any], bytes | None]"
 """Returns the payload of a call with an id that is encoded already; None: not all is scalar, or a
-field that holds text holds more than is to be copied."""
+field that is annotated as text and nothing else has more of it than is to be copied."""
 
 SCALARS: Final = frozenset({bool, int, float, str, bytes, type(None)})
 TEXTS: Final = frozenset({str, bytes})
@@ -163,7 +163,7 @@ def _write_lines(fields: list[str], kinds: Sequence[Any]) -> list[str]:
         return [*lines, "    return form % (call_id,)"]
     scalar = " and ".join(
         f"{value}.__class__ is k{i} and len({value}) < large"
-        if kinds[i] in TEXTS
+        if kinds[i] is str or kinds[i] is bytes  # which need not be hashable
         else f"{value}.__class__ in scalars"
         for i, value in enumerate(values)
     )

@@ -142,17 +142,22 @@ class Stream(Pending, Generic[P, R]):
     def next_come(self) -> P:
         """Return a piece that has come, or raise what is behind the last one. Never waits."""
         if self._unread:
-            item, lost, gap = self._unread.popleft()
+            # It stays where it is until all else is done: an interruption must not lose it.
+            item, lost, gap = self._unread[0]
             self.lost += lost
             self.gaps += gap
-            if len(self._unread) == _READ_ON:
+            if lost or gap:
+                self._unread[0] = item, 0, False
+            if len(self._unread) == _READ_ON + 1:
                 self._pump.fill(self.line, full=False)
             try:
-                return decoded(self.name, self._decode_piece, item)
+                piece = decoded(self.name, self._decode_piece, item)
             except InternalError as error:
                 self._unread.clear()
                 self._finish(error)
                 raise
+            self._unread.popleft()
+            return piece
         if self._error is not None:
             raise self._error
         if self._over:
@@ -296,7 +301,11 @@ class _Each(PumpedFuture[R], Generic[P, R]):
         except Exception as error:
             self._fail(error)
         else:
-            stream.await_next()
+            try:
+                stream.await_next()
+            except BaseException:  # Ctrl-C, between the piece and the function that was to get it
+                stream.lost += 1
+                raise
             try:
                 if stream.gaps > gaps and self._gap is not None:
                     self._gap()

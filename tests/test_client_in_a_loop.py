@@ -52,6 +52,7 @@ from ipcpoll import (
 )
 from ipcpoll.adapters import asyncio_loop, frame_loop, select_loop
 from ipcpoll.poller import SelectorPoller
+from ipcpoll.protocol import ClientProtocol
 
 
 def both_until(server, client, condition, host=None):
@@ -1002,3 +1003,46 @@ def test_interrupted_result_leaves_the_client_good(fake, client):
         signal.signal(signal.SIGALRM, before)
     connection.say([1, 0, 5])
     assert future.result() == 5
+
+
+class Clock:
+    """A clock that goes on by a millisecond for each answer that is taken."""
+
+    def __init__(self, monkeypatch):
+        self.now = 100.0
+        self.taken = 0
+        next_response = ClientProtocol.next_response
+        monkeypatch.setattr("ipcpoll.pump.time", self)
+
+        def slow(protocol):
+            response = next_response(protocol)
+            if response is not None:
+                self.now += 0.001
+                self.taken += 1
+            return response
+
+        monkeypatch.setattr(ClientProtocol, "next_response", slow)
+
+    def monotonic(self):
+        return self.now
+
+
+@pytest.mark.parametrize(
+    ("seconds", "turns", "most_taken"), [(0, 1, 1), (0.0005, 1, 1), (0.0035, 4, 4), (None, 5, 5)]
+)
+def test_answers_that_are_slow_to_take_keep_to_the_budget(
+    server, monkeypatch, seconds, turns, most_taken
+):
+    """Whatever is taken before the budget is over is handed over as well, at least one."""
+    with Client(server.address, timeout=None) as client:
+        futures = [client.submit(Echo(i)) for i in range(12)]
+        serve_until(server, lambda: readable(client) and server.stats()["turns"] == 12)
+        clock = Clock(monkeypatch)
+        assert 1 <= client.poll(max_seconds=seconds) <= turns
+        assert clock.taken <= most_taken
+        assert clock.now < 100 + (0.005 if seconds is None else seconds) + 0.002
+        while not futures[-1].done():
+            before = clock.taken
+            assert client.poll(max_seconds=seconds) >= 1, "it found something"
+            assert clock.taken <= before + most_taken
+        assert [future.result() for future in futures] == list(range(12))

@@ -516,3 +516,42 @@ def test_nothing_is_left_behind_the_end(fake, client):
     gc.collect()
     assert [reference() for reference in references] == [None, None]
     assert len(client._pump._lines) == 1
+
+
+@pytest.mark.parametrize("place", ["ipcpoll.pump.Pump.remind", "ipcpoll.pump.Pump.expect_a_loop"])
+def test_piece_that_an_interruption_cost_is_counted(fake, client, monkeypatch, place):
+    """Between its coming and the function there is an instant in which only the count can tell."""
+    got = []
+    stream = client.stream(Count())
+    stream.each(got.append)
+    connection = fake.accept()
+    connection.say(*pieces(*range(4)))
+    poll_until(client, lambda: len(got) == 4)
+    connection.say(*pieces(*range(4, 8)))
+
+    def interrupted(*_):
+        monkeypatch.undo()
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(place, interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        poll_until(client, lambda: len(got) == 8)
+    poll_until(client, lambda: len(got) + stream.lost == 8)
+    assert stream.lost in (0, 1)
+    assert got == [number for number in range(8) if number in got]
+
+
+def test_piece_stays_while_its_reading_is_interrupted(fake, client, monkeypatch):
+    stream = client.stream(Count())
+    fake.accept().say(*pieces(1, 2))
+    assert next(stream) == 1
+
+    def interrupted(*_):
+        monkeypatch.undo()
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("ipcpoll.stream.decoded", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        next(stream)
+    assert next(stream) == 2
+    assert stream.lost == 0

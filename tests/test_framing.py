@@ -514,10 +514,14 @@ def test_memory_of_the_largest_block_is_kept_for_the_next(monkeypatch):
     for size in (1000, 131_072, 131_073, 200_000, 150_000, 200_000, 200_001):
         framing._expect_more_of(size)
     assert asked == [262_146, 400_000, 400_002]
+    for size in (40 << 20, 50 << 20, 1 << 20):
+        framing._expect_more_of(size)
+    assert asked[3:] == [(32 << 20) - 2048], "glibc learns nothing from a larger one"
 
     def no_memory(size):
         raise MemoryError
 
     monkeypatch.setattr(framing, "bytes", no_memory, raising=False)
+    monkeypatch.setattr(framing, "_kept", [0])
     framing._expect_more_of(1_000_000)
     assert framing._kept == [1_000_000]

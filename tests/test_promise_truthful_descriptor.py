@@ -13,6 +13,7 @@ import subprocess
 import sys
 import threading
 import time
+from types import SimpleNamespace
 
 import pytest
 from harness import (
@@ -30,7 +31,7 @@ from harness import (
 )
 
 from ipcpoll import Client, Limits, Server
-from ipcpoll.poller import SelectorPoller
+from ipcpoll.poller import MOST_EVENTS, READ, SelectorPoller
 
 
 def test_descriptor_is_an_epoll_set_and_closed_on_exec(server):
@@ -271,6 +272,21 @@ def test_edge_triggered_host_polls_until_nothing_is_pending(make_server, connect
                 server.poll(host, max_commands=2)
             events = epoll.poll(0)
         assert len(host.log) == 21
+
+
+def test_look_that_is_full_says_that_there_may_be_more(server, monkeypatch):
+    """The wake descriptor is one of those that the poller told of, though it says nothing new."""
+    round_ = server._round
+    for more, pending in ((-1, False), (0, True)):
+        others = [(1_000_000 + number, READ) for number in range(MOST_EVENTS - 1 + more)]
+        poller = SimpleNamespace(poll=lambda others=others: [(round_._wake_fd, READ), *others])
+        monkeypatch.setattr(round_, "_poller", poller)
+        round_._wakeup.signal()
+        assert not round_._look_again()
+        assert server.pending is pending
+        monkeypatch.undo()
+    settle(server)
+    assert not server.pending
 
 
 def test_idle_second_without_a_wake_up(server, peer):

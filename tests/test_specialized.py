@@ -312,6 +312,30 @@ def test_large_call_is_one_frame():
         assert whole == b"\x83\x18\x64" + (body if type(body) is bytes else b"".join(body))
 
 
+@dataclass
+class Note:
+    """Metadata that can't be hashed, as most dataclasses."""
+
+    words: str
+
+
+def test_annotation_need_not_be_hashable():
+    @dataclass
+    class Noted:
+        a: Annotated[int, Note("first")]
+        b: Annotated[str, {"help": ["text"]}]
+        c: Annotated[bytes, []]
+
+        def process(self, ctx: object) -> int:
+            return 0
+
+    command = Noted(1, "x" * LARGE, b"y")
+    payload = resolve(Noted).encode_call(b"\x07", command)
+    whole = payload if type(payload) is bytes else b"".join(payload)
+    assert cbor2.loads(whole) == [7, "Noted", {"a": 1, "b": command.b, "c": b"y"}]
+    assert CommandSet(Noted).read(whole, 2, 7) is not None
+
+
 def test_class_with_abstract_methods_is_left_to_the_conversion():
     @dataclass
     class Abstract(abc.ABC):
