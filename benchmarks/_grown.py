@@ -129,6 +129,15 @@ def hold(path: str, count: int) -> None:
         select.select([], [], [])  # its end comes from its parent
 
 
+def sleep_and_read(path: str, _: int) -> None:
+    """Sleep until something comes, and read it."""
+    with socket.socket(socket.AF_UNIX) as sock:
+        sock.connect(path)
+        ready()
+        while sock.recv(MIB):
+            pass
+
+
 def flood(path: str, count: int) -> None:
     """Send commands as fast as they are taken, on that many connections; discard the answers."""
     with ExitStack() as stack, select.epoll() as epoll:
@@ -155,6 +164,7 @@ PROGRAMS: Final[dict[str, Callable[[str, int], None]]] = {
     "bytes": serve_bytes,
     "hold": hold,
     "flood": flood,
+    "sleep_and_read": sleep_and_read,
 }
 
 if __name__ == "__main__":

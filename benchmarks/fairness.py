@@ -8,13 +8,14 @@ default budget and a core to itself; the two clients share the other.
 Then a server of this process is polled with `max_seconds=0.002` under the flood. A poll ends
 between two commands, so it takes longer than allowed by what is left of a command, and by what the
 machine does meanwhile. Beside it, in the same rounds: a loop that looks at the clock until the same
-time is over, and polls of a single command. CPU time tells the two apart: what a poll has used of
-it beyond the budget is its own doing, the rest of the overrun is the machine's.
+time is over, the same loop with one send(2) behind it that wakes another process, and polls of a
+single command. A poll ends with a send to each client.
 """
 
 from __future__ import annotations
 
 import os
+import socket
 import statistics
 import time
 from collections.abc import Callable
@@ -26,12 +27,13 @@ from pathlib import Path
 import _grown
 from _calls import COSTS, Cores, Sample, Server, ipcpoll_call, measure_calls, pin, placements, row
 from _measure import Options, alternate, child, percentile, ratio, run, table, working_directory
-from _servers import Add
+from _servers import Add, listen
 
 import ipcpoll
 
 CONNECTIONS = "4"
 BUDGET = 0.002
+ANSWERS = bytes(160)  # 16 small answers
 AIM = 3.0  # times the p99 alone
 
 
@@ -110,6 +112,12 @@ def spin() -> None:
         pass
 
 
+def spin_and_send(sock: socket.socket) -> None:
+    """Do nothing until the budget is over, and then wake another process."""
+    spin()
+    sock.send(ANSWERS)
+
+
 def show_polite(samples: dict[str, list[Sample]]) -> None:
     tails = {
         name: [percentile(sample.each, 0.99) for sample in each] for name, each in samples.items()
@@ -154,6 +162,12 @@ def benchmark(options: Options) -> None:
         pin(pid, cores.client)
         for _ in range(3):
             flooded.poll(None)
+        bare = stack.enter_context(listen(str(directory / "bare")))
+        pid = stack.enter_context(
+            child(Path(_grown.__file__), "sleep_and_read", bare.getsockname(), "1")
+        )
+        pin(pid, cores.client)
+        sleeper = stack.enter_context(bare.accept()[0])
         overrun = alternate(
             options.rounds,
             {
@@ -161,6 +175,9 @@ def benchmark(options: Options) -> None:
                     time_each, partial(flooded.poll, None, max_seconds=BUDGET), BUDGET, polls
                 ),
                 "overrun of an empty loop": partial(time_each, spin, BUDGET, polls),
+                "overrun of an empty loop and a send": partial(
+                    time_each, partial(spin_and_send, sleeper), BUDGET, polls
+                ),
                 "poll of one command": partial(
                     time_each, partial(flooded.poll, None, max_commands=1), 0.0, polls
                 ),
