@@ -358,7 +358,9 @@ def map_head(length: int) -> bytes:
 
 def _head(major: int, length: int) -> bytes:
     if length < 24:
-        return bytes([major + length])
+        return b"%c" % (major + length)
+    if length < 256:
+        return b"%c%c" % (major + 24, length)
     for more, width in enumerate((1, 2, 4, 8)):
         if length < 1 << 8 * width:
             return bytes([major + 24 + more]) + length.to_bytes(width, "big")

@@ -37,8 +37,11 @@ _SHORT_HEADS: Final = {MAGIC + bytes([_BYTES_0 + length]): length for length in 
 """The first three bytes of a frame, and the length of its payload; -1: the next byte tells it."""
 _SHORT_HEADS[MAGIC + b"\x58"] = -1
 
+_MIDDLE_HEAD: Final = MAGIC + b"\x59"
+"""The first three bytes of a frame whose length stands in the next two."""
+
 MOST_SHORT: Final = 0xFF
-"""The largest payload of a frame with a short head; see `only_payload`."""
+"""The largest payload of a frame with a short head."""
 
 MAX_OVERHEAD: Final = len(MAGIC) + 1 + 8
 """The most bytes that a frame adds to its payload."""
@@ -62,6 +65,8 @@ def frame(payload: bytes) -> bytes:
         return b"\xd8\x18%c%b" % (_BYTES_0 + size, payload)
     if size <= 0xFF:
         return b"\xd8\x18\x58%c%b" % (size, payload)
+    if size <= 0xFFFF:
+        return b"\xd8\x18\x59%c%c%b" % (size >> 8, size & 0xFF, payload)
     return _head(size) + payload
 
 
@@ -103,7 +108,7 @@ def _expect_more_of(size: int) -> None:
 
 
 def only_payload(data: bytes) -> bytes | None:
-    """Return the payload of the one short frame that `data` is; None: it is something else.
+    """Return the payload of the one frame of at most 64 KiB that `data` is; None: it is none.
 
     That is what most reads bring, and then nothing need be buffered.
     """
@@ -112,6 +117,8 @@ def only_payload(data: bytes) -> bytes | None:
         return data[3:]
     if length == -1 and len(data) > 3 and data[3] == len(data) - 4:
         return data[4:]
+    if data[:3] == _MIDDLE_HEAD and int.from_bytes(data[3:5], "big") == len(data) - 5:
+        return data[5:]
     return None
 
 

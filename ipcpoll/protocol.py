@@ -21,7 +21,6 @@ from typing import Any, Final
 from . import codec
 from .errors import MALFORMED, CommandError, FrameTooLarge, WireError
 from .framing import (
-    MOST_SHORT,
     FrameBuffer,
     Payload,
     frame,
@@ -79,7 +78,7 @@ class _Protocol:
         self.calls: dict[int, CallState] = {}
         self._decoder = decoder
         self._buffer = FrameBuffer(max_payload)
-        self._takes_short = max_payload >= MOST_SHORT
+        self._max_payload = max_payload
         self.waiting: deque[bytes | WireError] = deque()
         """The payloads that can be taken now, up to the limit, and the fault behind them."""
         self.bytes_waiting = 0
@@ -217,10 +216,10 @@ class ServerProtocol(_Protocol):
 
         A short way for the usual case; None: `receive` it.
         """
-        if self.bytes_waiting or self.waiting or self.link is not _OPEN or not self._takes_short:
+        if self.bytes_waiting or self.waiting or self.link is not _OPEN:
             return None
         payload = only_payload(data)
-        if payload is None or payload[:1] != SHORT_HEAD:
+        if payload is None or payload[:1] != SHORT_HEAD or len(payload) > self._max_payload:
             return None
         return self._read_call(payload)
 
@@ -410,10 +409,12 @@ class ClientProtocol(_Protocol):
 
         A short way for the usual case; None: `receive` it.
         """
-        if self.bytes_waiting or self.waiting or self.link is not _OPEN or not self._takes_short:
+        if self.bytes_waiting or self.waiting or self.link is not _OPEN:
             return None
         payload = only_payload(data)
-        return None if payload is None else self._read_answer(payload)
+        if payload is None or len(payload) > self._max_payload:
+            return None
+        return self._read_answer(payload)
 
     def _read_answer(self, payload: bytes) -> Answer | None:
         """Return the answer with a small scalar in a payload; None: it is to be decoded."""

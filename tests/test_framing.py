@@ -303,16 +303,29 @@ def test_only_payload_is_that_of_a_short_frame(size):
 
 def test_only_payload_needs_the_head_of_a_short_frame():
     payload = bytes(30)
-    assert only_payload(frame(bytes(MOST_SHORT + 1))) is None
-    assert only_payload(framed(payload, longer=1)) is None
+    assert only_payload(frame(bytes(65_536))) is None
+    assert only_payload(framed(bytes(300), longer=2)) is None
     for at in range(3):
         for byte in range(256):
             for good in (frame(b""), frame(payload)):
                 other = good[:at] + bytes([byte]) + good[at + 1 :]
                 assert (only_payload(other) is None) is (other != good)
-    # In the shortest form, or as one byte behind the head; the same payload both ways.
-    for size in range(24):
+    # In the shortest form, or as one or two bytes behind the head; the same payload each way.
+    for size in (*range(30), 255):
         assert only_payload(framed(bytes(size), longer=1)) == bytes(size)
+    for size in range(24):
+        assert only_payload(framed(bytes(size), longer=2)) == bytes(size)
+
+
+@pytest.mark.parametrize("size", [256, 257, 511, 512, 1000, 4091, 65_534, 65_535])
+def test_only_payload_is_that_of_a_frame_of_64_kib(size):
+    payload = bytes(range(256)) * (size // 256) + bytes(range(size % 256))
+    data = frame(payload)
+    assert data[:3] == b"\xd8\x18\x59"
+    assert only_payload(data) == payload
+    for other in (data[:-1], data + b"\x00", data[:5], data[:4], data[:3], b"\xd9" + data[1:]):
+        assert only_payload(other) is None
+    assert only_payload(data[:3] + b"\x00\x00") == b""
 
 
 @pytest.mark.parametrize("limit", [MOST_SHORT - 1, MOST_SHORT, MOST_SHORT + 1])

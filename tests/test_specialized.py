@@ -524,7 +524,7 @@ def test_only_call_is_the_call_that_receive_gives(command):
     expected = usual.next_request()
     call = alone.only_call(data)
     if call is None:  # too long for a short head, or not read by hand
-        assert len(data) > 255 + 4 or expected.command_type is None
+        assert len(data) > 0xFFFF + 5 or expected.command_type is None
     else:
         assert repr(call) == repr(expected)
         assert alone.calls == usual.calls
@@ -554,21 +554,23 @@ def test_call_with_any_id_is_read_by_hand(call_id, longer):
         assert len(protocol.waiting) == 0
 
 
-@pytest.mark.parametrize("size", range(235, 245))
+@pytest.mark.parametrize("size", [235, 239, 240, 241, 245, 1000, 65_513, 65_514, 65_515, 65_600])
 def test_largest_call_that_is_taken_alone(size):
-    """A frame with a short head has a payload of at most 255 bytes."""
+    """One whose length stands in two bytes."""
     payload = payload_of(Frozen(1, "x" * size))
     call = by_hand().only_call(framed(payload))
-    assert (call is not None) is (len(payload) <= 255)
+    assert (call is not None) is (len(payload) <= 0xFFFF)
 
 
+@pytest.mark.parametrize("size", [1, 100, 300])
 @pytest.mark.parametrize("more", [-1, 0, 1])
-def test_limit_of_a_frame_holds_for_a_call_that_is_alone(more):
-    """Under a limit below that of short heads nothing is taken in short."""
-    assert (by_hand(Limits(max_frame=255 + more)).only_call(CALL) is not None) is (more >= 0)
-    payload = b"\x83\x07\x00\x01"
-    limited = ClientProtocol(Limits(max_answer=255 + more), DECODER)
-    limited.call(7, b"\x80")
+def test_limit_of_a_frame_holds_for_what_is_alone(more, size):
+    payload = payload_of(Frozen(1, "x" * size))
+    limits = Limits(max_frame=len(payload) + more)
+    assert (by_hand(limits).only_call(framed(payload)) is not None) is (more >= 0)
+    payload = b"\x83\x07\x00" + cbor2.dumps("x" * size)
+    limited = ClientProtocol(Limits(max_answer=len(payload) + more), DECODER)
+    limited.calls[7] = CALL_BEGUN
     assert (limited.only_answer(framed(payload)) is not None) is (more >= 0)
 
 
@@ -586,7 +588,7 @@ CALL = framed(payload_of(Frozen(1, "two")))
         framed(b""),
         framed(b"\x83"),
         framed(b"\x81\x07"),
-        framed(payload_of(Frozen(1, "two")), longer=2),
+        framed(payload_of(Frozen(1, "two")), longer=3),
         framed(b"\x84" + payload_of(Frozen(1, "two"))[1:] + b"\xa0"),
         framed(b"\x83\x07\x67Unknown\xa0"),
         framed(b"\x83\x40\x66Frozen\xa0"),
