@@ -172,7 +172,7 @@ def silence() -> None:
 
 def try_mutant(module: str, mutant: Mutant, known: Baseline) -> int:
     """Run the tests against a mutant; return what became of it. Only in a process of its own."""
-    resource.setrlimit(resource.RLIMIT_AS, (MOST_MEMORY, MOST_MEMORY))
+    limit_memory()
     path = ROOT / "ipcpoll" / f"{module}.py"
     sys.meta_path.insert(0, _Replaced(f"ipcpoll.{module}", path, mutant.source))
     for file, tests in known.of(module, mutant).items():
@@ -182,8 +182,14 @@ def try_mutant(module: str, mutant: Mutant, known: Baseline) -> int:
     return SURVIVED
 
 
+def limit_memory() -> None:
+    """Bound this process's memory, also where there is no mutant: a test must not need more."""
+    resource.setrlimit(resource.RLIMIT_AS, (MOST_MEMORY, MOST_MEMORY))
+
+
 def observe(tests: tuple[str, ...]) -> dict[str, Any]:
     """Run all the tests without a mutant; return what `Baseline` holds."""
+    limit_memory()
     paths = {module: str(ROOT / "ipcpoll" / f"{module}.py") for module in MODULES}
     tracer = coverage.Coverage(
         data_file=None, include=list(paths.values()), config_file=False, messages=False
