@@ -19,13 +19,14 @@ from typing import Any, TypeVar, cast
 
 import pytest
 from harness import PATIENCE, Echo, Peer, call, run_python, wait_until
+from test_hazards_frames import slowness
 
 from ipcpoll import Busy, Client, peer, send
 
 pytestmark = pytest.mark.once
 
 MOST_CPU = 0.005
-"""Seconds of CPU time that a poll with a budget of 2 ms may take."""
+"""Seconds of CPU time that a poll with a budget of 2 ms may take, on a machine that is not slow."""
 
 HOST = """
 import gc, json, logging, os, resource, select, signal, sys, time
@@ -102,7 +103,7 @@ class Siege:
         assert err == ""
         said = json.loads(out)
         assert said["silent"], "the descriptor is silent when all is quiet"
-        if said["longest"] >= MOST_CPU:
+        if said["longest"] >= MOST_CPU and said["longest"] >= MOST_CPU * slowness():
             raise TooLong(said)
         return said
 
