@@ -104,8 +104,12 @@ def docstring(name: str) -> str:
 # ---------------------------------------------------------------------------------------------
 # The commands in the docstrings
 
-# What they do not find, or should find, on every desk.
-SUBSTITUTES = {"/var/log/syslog": "app.log", "--port 4000": "--port 0"}
+# What they do not find, or should find, on every desk; and a job that takes half a minute.
+SUBSTITUTES = {
+    "/var/log/syslog": "app.log",
+    "--port 4000": "--port 0",
+    "pygame_balls.py search   ": "pygame_balls.py search 5 ",
+}
 UNTIL_CTRL_C = ("select_tail.py follow",)
 FAIL = {
     "pygame_balls.py": "runs at this address already",
