@@ -8,6 +8,7 @@ import types
 
 import pytest
 from harness import (
+    PATIENCE,
     Host,
     answers,
     call,
@@ -228,6 +229,17 @@ def _unread_bytes_of_first(server):
     acceptor.more = True
     server.wake()
     return size
+
+
+def test_who_calls_while_another_floods_is_served_in_the_same_poll(server, connect):
+    """The poller is asked again and again: nobody waits for all that others have sent before."""
+    flood, other = connect(server), connect(server)
+    server.poll(Host())
+    host = Host(do=lambda: other.call(1, "Echo", value=-1))
+    flood.send(call(0, "Do"), *(call(i, "Echo", value=i) for i in range(1, 1000)))
+    server.poll(host, max_seconds=PATIENCE)
+    assert len(host.log) == 1001, "the flood and the other"
+    assert host.log.index(-1) < 500
 
 
 @pytest.mark.once
