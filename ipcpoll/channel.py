@@ -222,10 +222,10 @@ class Channel:
 
     def _send(self) -> None:
         out = self._out
-        joined = size = 0
         if len(out) == 1 or len(out[0].data) >= _MOST_SENT:
             data = out[0].data
         else:
+            joined = size = 0
             while joined < min(len(out), _MOST_JOINED) and size < _MOST_SENT:
                 size += len(out[joined].data)
                 joined += 1

@@ -60,7 +60,6 @@ class Clients:
         self._log = log
         self._clock = clock
         self._decoder = Decoder()
-        self._decoder.prepare()
         self._read = read
         self.connections: dict[int, Connection] = {}
         # Ordered sets, see above.

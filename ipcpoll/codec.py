@@ -65,10 +65,6 @@ class Decoder:
         self._stream = io.BytesIO()
         self._decode: Callable[[], object] | None = None  # made when it is needed first
 
-    def prepare(self) -> None:
-        """Make it now: an interruption while cbor2 does so later is swallowed there."""
-        self._renew()
-
     def _renew(self) -> Callable[[], object]:
         self._stream = io.BytesIO()
         self._decode = decode = cbor2.CBORDecoder(
@@ -361,7 +357,7 @@ def _head(major: int, length: int) -> bytes:
         return b"%c" % (major + length)
     if length < 256:
         return b"%c%c" % (major + 24, length)
-    for more, width in enumerate((1, 2, 4, 8)):
+    for more, width in enumerate((2, 4, 8), start=1):
         if length < 1 << 8 * width:
             return bytes([major + 24 + more]) + length.to_bytes(width, "big")
     raise AssertionError("no item is as long")  # pragma: no cover

@@ -298,20 +298,21 @@ class ServerProtocol(_Protocol):
 
         Raises FrameTooLarge, after which the call can still be ended with an error.
         """
-        if isinstance(item, tuple):
-            parts = (ARRAY_HEADS[3], codec.encode(call_id), ANSWER_ITEM, *item)
-            sent = self._send(parts, self._max_answer)
-            self._move(call_id, CallEvent.ANSWER)
-            return sent
         # As `_send` and `_move`, and shorter: every call comes by here. And most come with an id
         # of two bytes and ask for something small, so that their frame is made in one go.
-        size = len(item)
-        if self._max_answer < size + _ABOUT_AN_ANSWER or self.link is not _OPEN:
-            sent = self._send(array_of(codec.encode(call_id), ANSWER_ITEM, item), self._max_answer)
+        if (
+            isinstance(item, tuple)
+            or self._max_answer < len(item) + _ABOUT_AN_ANSWER
+            or self.link is not _OPEN
+        ):
+            items = item if isinstance(item, tuple) else (item,)
+            parts = (ARRAY_HEADS[3], codec.encode(call_id), ANSWER_ITEM, *items)
+            sent = self._send(parts, self._max_answer)
             self._move(call_id, CallEvent.ANSWER)
             return sent
         if self.calls.pop(call_id, None) is None:
             step(CALL, CallState.NONE, CallEvent.ANSWER)  # which raises
+        size = len(item)
         if 0xFF < call_id <= 0xFFFF and size <= _SMALL_ANSWER:
             # Tag 24, a byte string, an array of three, the id, 0, the answer.
             ids = call_id >> 8, call_id & 0xFF

@@ -34,7 +34,6 @@ from .limits import Limits
 from .listener import Listener
 from .log import Log
 from .poller import HANGUP, MOST_EVENTS, READ, WRITE, Poller
-from .schema import CommandSet
 from .turns import Turns
 from .wakeup import Deadlines, Wakeup
 
@@ -56,7 +55,7 @@ class Round:
         acceptor: Acceptor,
         clients: Clients,
         late: LateCalls,
-        commands: CommandSet,
+        turns: Turns,
         limits: Limits,
         log: Log,
         clock: Callable[[], float],
@@ -76,7 +75,7 @@ class Round:
         self._row = clients.row
         self._dirty = clients.dirty
         self._counts = clients.counts
-        self._turns = Turns(wakeup, clients, late, commands, limits, log, clock)
+        self._turns = turns
         self._more_ready = False  # the poller has told of as many as it tells of at once
         self._unclean = False  # a round runs, or ended in the midst of its work
         self._quieted = False  # nested too deeply: what was seen ready is muted

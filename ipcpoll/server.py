@@ -35,6 +35,7 @@ from .log import Log
 from .poller import READ, make_poller
 from .round import Round
 from .schema import CommandSet
+from .turns import Turns
 from .wakeup import Deadlines, Wakeup
 from .work import Event
 
@@ -154,7 +155,7 @@ class Server(Generic[C]):
             acceptor,
             clients,
             self._late,
-            commands,
+            Turns(self._wakeup, clients, self._late, commands, limits, log, self._clock),
             limits,
             log,
             self._clock,
