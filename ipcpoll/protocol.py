@@ -427,6 +427,8 @@ class ClientProtocol(_Protocol):
             call_id = payload[2] << 8 | payload[3]
         elif at > 2:
             call_id = int.from_bytes(payload[2:at], "big")
+        elif call_id == NULL_HEAD:
+            return None
         if payload[at : at + 1] != ANSWER_ITEM or call_id not in self.calls:
             return None
         value, end = codec.scalar_item(payload, at + 1)

@@ -669,6 +669,16 @@ def test_any_other_response_is_to_be_received(payload):
     assert list(protocol.calls) == [7]
 
 
+@pytest.mark.parametrize("first", range(256))
+def test_only_an_id_is_taken_for_one(first):
+    """Whatever the byte in its place is, and whichever calls are in flight: null is not 246."""
+    payload = b"\x83%c\x00\x01" % first
+    protocol = client(*range(256))
+    answer = protocol.only_answer(framed(payload))
+    assert answer == (Answer(first, 1) if first < 24 else None)
+    assert len(protocol.calls) == (255 if first < 24 else 256)
+
+
 def test_closed_connection_keeps_no_frames():
     for protocol in (client(7), by_hand()):
         protocol.receive(CALL + CALL + CALL[:5])
