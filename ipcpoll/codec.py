@@ -62,8 +62,9 @@ class Decoder:
     __slots__ = ("_decode", "_stream")
 
     def __init__(self) -> None:
-        self._stream = io.BytesIO()
-        self._decode: Callable[[], object] | None = None  # made when it is needed first
+        # Both are made when they are needed first.
+        self._stream: io.BytesIO
+        self._decode: Callable[[], object] | None = None
 
     def _renew(self) -> Callable[[], object]:
         self._stream = io.BytesIO()

@@ -171,15 +171,16 @@ class FrameBuffer:
         """Take in what was received. Never raises; what is wrong is said by `next`."""
         if self._error is not None:
             return
-        if self._start == len(self._buffer) and not self._parts:
+        if self._start == len(self._buffer):  # and then there are no parts
             self._buffer, self._start = data, 0  # most often whole frames: nothing is copied
             return
         parts = self._parts
         self._missing -= len(data)
         if len(data) >= _MOST_SMALL:
             parts.append(data)
-        elif parts and type(parts[-1]) is bytearray and len(parts[-1]) < _MOST_SMALL:
-            parts[-1] += data  # an object for each byte would cost more than all of them
+        elif parts and len(parts[-1]) < _MOST_SMALL:
+            # A bytearray, as all small ones: an object for each byte would cost more than all.
+            parts[-1] += data
         else:
             parts.append(bytearray(data))
         if self._missing <= 0:

@@ -145,8 +145,7 @@ class _Protocol:
             self.link = step(LINK, self.link, LinkEvent.LOSE)
             assert isinstance(payload, WireError)
             raise payload
-        if self.link is not _OPEN:  # taking leaves it open
-            self.link = step(LINK, self.link, LinkEvent.TAKE)
+        # Nothing waits where nothing may be taken: see `receive` and `close`.
         self.bytes_waiting -= len(payload)
         if self._more and len(self.waiting) <= self._looks_at:
             self._look_ahead()

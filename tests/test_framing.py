@@ -250,6 +250,19 @@ def test_what_was_taken_is_not_kept(shift):
     assert len(buffer) == shift
 
 
+def test_what_was_read_is_not_kept_when_all_was_taken():
+    """Each idle connection would keep its last read."""
+    buffer = FrameBuffer(LIMIT)
+    read = b"".join([frame(b"one"), frame(b"two")])
+    alone = sys.getrefcount(read)
+    buffer.feed(read)
+    assert sys.getrefcount(read) > alone
+    assert buffer.take(1) == [b"one"]
+    assert sys.getrefcount(read) > alone
+    assert buffer.take(1) == [b"two"]
+    assert sys.getrefcount(read) == alone
+
+
 def test_payload_is_bytes_however_it_came():
     for chunks in ways(frame(b"one") + frame(b"two")):
         assert [type(payload) for payload in read(chunks)] == [bytes, bytes]
@@ -426,9 +439,10 @@ def test_what_take_leaves_out_is_counted(payloads, data):
         if not buffer.broken:
             buffer.feed(stream[i:j])
             waiting += j - i
-        got = buffer.take(data.draw(st.integers(0, 3)))
-        waiting -= buffer.dropped + sum(map(len, got))
-        assert len(buffer) == waiting
+        for most in data.draw(st.lists(st.integers(0, 3), max_size=3)):
+            got = buffer.take(most)
+            waiting -= buffer.dropped + sum(map(len, got))
+            assert len(buffer) == waiting
 
 
 @pytest.mark.parametrize("size", [1, 100, 4095, 4096, 9000])
@@ -455,6 +469,20 @@ def test_reads_of_a_large_frame_are_kept_as_they_came_or_joined(size):
         assert kept < 1.5 * bytes_kept + 3000
         assert kept > bytes_kept
         assert len(buffer._parts) <= len(LARGE) / 4096 + 1
+
+
+def test_small_read_is_not_joined_to_a_large_one():
+    """That would copy the large one, with each small one behind it again."""
+    large = LARGE[:5000]
+    buffer = FrameBuffer(len(LARGE))
+    buffer.feed(frame(LARGE)[:5])
+    assert buffer.take(9) == []
+    for read in (large, LARGE[5000:5010], LARGE[5010:5020]):
+        buffer.feed(read)
+    assert buffer._parts == [large, LARGE[5000:5020]]
+    assert buffer._parts[0] is large
+    buffer.feed(LARGE[5020:])
+    assert buffer.take(9) == [LARGE]
 
 
 def test_frame_is_joined_once_and_not_before_it_is_whole():
@@ -494,6 +522,21 @@ def test_large_payload_that_waits_is_counted_and_given_first(size, behind):
     assert buffer.take(5) == [LARGE[:5000]]
     assert buffer.take(5) == []
     assert buffer.broken
+
+
+def test_more_comes_behind_a_large_payload_that_was_taken_alone():
+    """What was known of its head is forgotten: the next frames are told by theirs."""
+    frames = [LARGE, b"two", b"three", LARGE[:5000]]
+    stream = b"".join(map(frame, frames))
+    first, second = len(frame(LARGE)), len(frame(LARGE)) + len(frame(b"two"))
+    buffer = FrameBuffer(len(LARGE))
+    buffer.feed(stream[:100])
+    assert buffer.take(1) == []
+    buffer.feed(stream[100:second])
+    assert buffer.take(1) == [LARGE]
+    assert len(buffer) == second - first
+    buffer.feed(stream[second:])
+    assert buffer.take(9) == frames[1:]
 
 
 def test_large_payload_is_copied_once_each_way(monkeypatch):

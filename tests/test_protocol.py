@@ -503,6 +503,15 @@ def test_at_most_so_many_frames_wait():
     assert protocol.next_request() is None
 
 
+@pytest.mark.parametrize("count", [3, 4, 5, 8, 9, 30])
+def test_all_answers_of_one_read_are_given(count):
+    """Nothing more comes that would make the client look."""
+    protocol = client_protocol(*range(count))
+    protocol.receive(b"".join(message(i, 0, i) for i in range(count)))
+    assert taken(protocol.next_response) == [Answer(i, i) for i in range(count)]
+    assert (protocol.bytes_waiting, protocol.calls) == (0, {})
+
+
 def test_what_comes_while_the_most_frames_wait_is_kept():
     """The server reads no further then, but for what it took in already."""
     protocol = server_protocol()
