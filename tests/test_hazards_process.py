@@ -53,6 +53,7 @@ def test_hazard_56_panic_in_the_decoder_is_a_fault_of_that_frame(server, connect
     def panic():
         raise Panic("called `Option::unwrap()` on a `None` value")
 
+    decoder._renew()  # it is made when it is needed first
     decoder._decode = panic
     # Not by what its class would send: that is read without the decoder.
     peer.send(*(encode([i, "Echo", {"value": i}, {"timeout": 9}]) for i in (1, 2)))
