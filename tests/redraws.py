@@ -27,6 +27,7 @@ CHANGE_SECONDS = 0.025
 COMMAND_SECONDS = 0.0005
 SECONDS = 1.5
 BOUND = 0.9
+TRIES = 6
 X, Y = 100, 100
 
 
@@ -75,9 +76,9 @@ class RedrawConformance(AdapterConformance):
             self.call_later(max(0.0, next_one - time.monotonic()), change)
 
         def measure() -> None:
-            """Measure both, up to three times: other processes share the processors."""
+            """Measure both, a few times at most: other processes share the processors."""
             nonlocal over
-            for _ in range(3):
+            for _ in range(TRIES):
                 unloaded = changes()
                 with ExitStack() as stack:
                     for kind in clients:

@@ -204,7 +204,7 @@ def test_window_is_fluid_while_clients_change_it(
     theatre.client("paint", "#204060")
     left, top = corner(theatre, "#204060")
     ratios: list[float] = []
-    while len(ratios) < 3 and max(ratios, default=0.0) < redraws.BOUND:
+    while len(ratios) < redraws.TRIES and max(ratios, default=0.0) < redraws.BOUND:
         unloaded = redraws.changes(left + 620, top + 20, theatre.display)
         with ExitStack() as stack:
             for kind in ("pipeline", "ask", "ask"):

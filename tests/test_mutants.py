@@ -91,8 +91,9 @@ chosen = [(module, one) for module, one in mutations.all_mutants() if module == 
 harmless = chosen[0][1]
 source = (mutations.ROOT / "ipcpoll" / "framing.py").read_text(encoding="utf-8")
 endless = source + "\\nFrameBuffer.next = lambda self: max(iter(int, 1))\\n"
-chosen += [("framing", harmless._replace(source=source))]
-chosen += [("framing", harmless._replace(source=endless))]
+everywhere = harmless._replace(first=1, last=source.count("\\n"))  # so that all tests may notice
+chosen += [("framing", everywhere._replace(source=source))]
+chosen += [("framing", everywhere._replace(source=endless))]
 trials = mutations.try_all(chosen, 600, mutations.TESTS[:1])
 fates = {one.source: killed for _, one, killed in trials.fates}  # in the order of their ends
 print(json.dumps([fates[one.source] for _, one in chosen]))
