@@ -157,7 +157,7 @@ BREAKS = [
     Break(lose_a_notification, "not all of them came"),
     Break(mix_answers_up, "the answer to|AssertionError|InternalError|PeerGone"),
     Break(send_an_answer_twice, "not in flight|in streams"),
-    Break(lose_an_answer, "NotAnswered|was not answered|hangs"),
+    Break(lose_an_answer, "NotAnswered|was not answered|hangs|in streams"),
     Break(leak_memory, "the memory grew"),
     Break(raise_in_poll, "poll raised|PeerGone"),
     Break(take_too_long, "a poll took"),
