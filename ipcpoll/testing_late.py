@@ -206,6 +206,7 @@ class LateAnswers:
                 self.call_later(0.002, tick)
 
         def work() -> None:
+            wait_until(lambda: bool(served))  # the other client is there
             with Client(server.address, timeout=PATIENCE) as client:
                 assert client.call(Steps(200)) == 200
             over.set()
