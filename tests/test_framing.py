@@ -253,7 +253,7 @@ def test_what_was_taken_is_not_kept(shift):
 def test_what_was_read_is_not_kept_when_all_was_taken():
     """Each idle connection would keep its last read."""
     buffer = FrameBuffer(LIMIT)
-    read = b"".join([frame(b"one"), frame(b"two")])
+    read = frame(b"one") + frame(b"two")
     alone = sys.getrefcount(read)
     buffer.feed(read)
     assert sys.getrefcount(read) > alone
@@ -439,7 +439,7 @@ def test_what_take_leaves_out_is_counted(payloads, data):
         if not buffer.broken:
             buffer.feed(stream[i:j])
             waiting += j - i
-        for most in data.draw(st.lists(st.integers(0, 3), max_size=3)):
+        for most in data.draw(st.lists(st.integers(0, 3), min_size=1, max_size=3)):
             got = buffer.take(most)
             waiting -= buffer.dropped + sum(map(len, got))
             assert len(buffer) == waiting

@@ -319,6 +319,11 @@ def explained() -> Counter[tuple[str, str, str, str]]:
     )
 
 
+def named(module: str, mutant: Mutant) -> tuple[str, str, str, str]:
+    """Return what a mutant is known by, as `explained` has it."""
+    return (module, *mutant.name)
+
+
 def shown(module: str, mutant: Mutant) -> str:
     """Return an entry of the file of explained survivors, without its reason."""
     quoted = {
@@ -367,16 +372,15 @@ def campaign(seconds: float) -> Figures:
     tried = len(trials.fates)
     survivors = [(module, mutant) for module, mutant, killed in trials.fates if not killed]
     known = explained()
-    names = {(module, *mutant.name) for module, mutant in everything}
-    new = [one for one in survivors if (one[0], *one[1].name) not in known]
+    new = [one for one in survivors if named(*one) not in known]
     for module, mutant in sorted(new, key=lambda one: (one[0], one[1].first)):
         print(f"\n# no test noticed:\n{shown(module, mutant)}", file=sys.stderr)
-    stale = [name for name in known if name not in names]
-    for name in stale:
+    gone = known.keys() - {named(*one) for one in everything}
+    for name in sorted(gone):
         print(f"\n# explained, and not there any more: {name}", file=sys.stderr)
-    surviving = {(module, *mutant.name) for module, mutant in survivors}
-    killed = {(module, *mutant.name) for module, mutant, noticed in trials.fates if noticed}
-    noticed = (killed - surviving) & known.keys()
+    # Several mutants may have one name, and then it is enough that one survives.
+    noticed = known.keys() & {named(module, mutant) for module, mutant, _ in trials.fates}
+    noticed -= {named(*one) for one in survivors}
     for name in sorted(noticed):
         print(f"\n# explained, and a test noticed: {name}", file=sys.stderr)
     figures: Figures = {"mutants": len(everything), "mutants tried": tried}
@@ -388,7 +392,7 @@ def campaign(seconds: float) -> Figures:
     figures["killed (%)"] = round(score, 2)
     figures["survivors, explained"] = len(survivors) - len(new)
     figures["survivors, new"] = len(new)
-    figures["explained, and gone or noticed"] = len(stale) + len(noticed)
+    figures["explained, and gone or noticed"] = len(gone) + len(noticed)
     assert score >= LEAST_SCORE, figures
     return figures
 
