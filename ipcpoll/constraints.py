@@ -158,6 +158,9 @@ def _foreign(item: Any) -> Iterator[Constraint]:
         yield from _bounds({_CLASSES[name]: getattr(item, _CLASSES[name])}, None, name)
     elif name == "Timezone" and (item.tz is None or item.tz is ...):
         yield from _bounds({}, item.tz is not None)
+    elif name == "AllowInfNan":
+        if not item.allow_inf_nan:
+            yield Constraint(NUMBER, "allow_inf_nan", math.isfinite, "be finite")
     elif "FieldInfo" in names:  # what pydantic.Field makes
         for rename in _FIELD_RENAMES:
             if getattr(item, rename, None) is not None:
@@ -165,12 +168,9 @@ def _foreign(item: Any) -> Iterator[Constraint]:
         yield from constraints_of(item.metadata)
     elif name.strip("_") == "PydanticGeneralMetadata":
         for key, value in vars(item).items():
-            if value is None or value is False or key == "strict":
-                if key == "allow_inf_nan" and value is False:
-                    yield Constraint(NUMBER, key, math.isfinite, "be finite")
-            elif key in _BOUNDS:
+            if key in _BOUNDS:
                 yield from _bounds({key: value}, None)
-            elif key != "allow_inf_nan":
+            elif value is not None and value is not False and key != "strict":
                 raise TypeError(f"`{key}` of pydantic's Field is not known")
     else:
         raise TypeError(f"the constraint {repr(item)[:80]} is not known")
