@@ -338,9 +338,8 @@ class Bare(Form):
             return BARE_MAP.plain(value)
         elif kind not in SCALARS:
             raise Unfit(
-                f"is {shown(value)}; a bare list or dict holds only None, bool, int, float, str, "
-                "bytes, list and dict, so say in the annotation what it holds"
-                + _hint(value, SCALARS)
+                f"is {shown(value)}; without an annotation only None, bool, int, float, str, bytes, "
+                "list and dict are carried" + _hint(value, SCALARS)
             )
         return value
 
@@ -519,7 +518,8 @@ class Map(Form):
                     try:
                         self._key.check(key)
                     except Unfit as unfit:
-                        raise Unfit(f"has the key {shown(text)}, which {unfit.sentence}") from None
+                        words = f"has the key {shown(text)}, which {unfit.sentence}"
+                        raise Unfit(words, unfit.kind) from None
         check = self._value.check
         if check is not None:
             for key, item in plain.items():

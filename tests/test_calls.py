@@ -3,6 +3,7 @@
 import enum
 import logging
 from dataclasses import dataclass
+from datetime import date
 
 import cbor2
 import pytest
@@ -154,6 +155,10 @@ def test_wrong_call_is_refused_before_it_is_run(talk, name, fields, code, messag
     assert talk.logged == []
 
 
+SELF = []
+SELF.append(SELF)
+
+
 class Codes(enum.StrEnum):
     NO_LEVEL = "no-level"
 
@@ -206,14 +211,6 @@ class Careless(CommandError):
             "TypeError: an error's message must be text, not `KeyError`",
         ),
         (
-            CommandError("a", "why", [{"at": 1j}]),
-            "TypeError: a value of type `complex` can't be carried - at `$.data[0].at`",
-        ),
-        (
-            CommandError("a", "why", 2**64),
-            "ValueError: an integer outside -2^63 to 2^64-1 - at `$.data`",
-        ),
-        (
             CommandError("a\ud800", "why"),
             "ValueError: text with a lone surrogate - at `$.code`",
         ),
@@ -222,8 +219,9 @@ class Careless(CommandError):
             "FrameTooLarge: the frame has 3022 bytes, the limit is 2000",
         ),
         (
-            CommandError("a", "why", bytes(3000)),
-            "FrameTooLarge: the frame has 3031 bytes, the limit is 2000",
+            CommandError("a", "why" * 1000, 1j),
+            "TypeError: data is a value of type `complex`; without an annotation only None, bool, "
+            "int, float, str, bytes, list and dict are carried",
         ),
         (Careless(), "AttributeError: 'Careless' object has no attribute 'message'"),
     ],
@@ -232,6 +230,32 @@ def test_refusal_that_can_not_be_sent_is_an_internal_error(caplog, error, why):
     talk = Conversation(caplog, max_answer=2000)
     expected = {"code": "internal", "message": f"Do refused, and why can't be sent: {why}"}
     assert talk.run("Do", ctx=raises(error)) == [7, 1, expected]
+    assert talk.logged == ["the error of Do can't be sent"]
+    assert caplog.records[0].exc_info[0] is not None
+
+
+@pytest.mark.parametrize(
+    ("data", "why"),
+    [
+        (date(2024, 1, 1), "data is a value of type `date`; without an annotation only None, bool"),
+        ([{"at": 1j}], "data[0]['at'] is a value of type `complex`; without an annotation"),
+        ((1, 2), "data is a tuple; without an annotation"),
+        ({"at": (1, 2)}, "data['at'] is a tuple; without"),
+        ({1: 2}, "data has a key that must be a str, not 1"),
+        ({1}, "data is a value of type `set`; without"),
+        (Codes.NO_LEVEL, "data is a value of type `Codes`; without"),
+        (2**64, "an integer outside -2^63 to 2^64-1 - at `$.data`"),
+        ("\ud800", "text with a lone surrogate - at `$.data`"),
+        (SELF, "data is nested too deeply, or holds itself"),
+        (bytes(3000), "the frame has 3031 bytes, the limit is 2000"),
+    ],
+)
+def test_error_keeps_its_code_where_its_data_can_not_be_sent(caplog, data, why):
+    talk = Conversation(caplog, max_answer=2000)
+    [call_id, kind, error] = talk.run("Do", ctx=raises(CommandError("no-level", "no, sorry", data)))
+    assert (call_id, kind, error["code"]) == (7, 1, "no-level")
+    assert error["message"].startswith(f"no, sorry (its data can't be sent: {why}")
+    assert error.keys() == {"code", "message"}
     assert talk.logged == ["the error of Do can't be sent"]
     assert caplog.records[0].exc_info[0] is not None
 
@@ -312,19 +336,14 @@ def test_post_init_that_fails_is_an_internal_error(talk):
     assert talk.run("Add", {"a": 98}) == [7, 1, expected]
 
 
-SELF = []
-SELF.append(SELF)
-
-
 @pytest.mark.parametrize(
     ("answer", "words"),
     [
         (5, "TypeError: Do's answer must be a list, not 5"),
         (
             [1j],
-            "TypeError: Do's answer[0] is a value of type `complex`; a bare list or dict holds "
-            "only None, bool, int, float, str, bytes, list and dict, so say in the annotation what "
-            "it holds",
+            "TypeError: Do's answer[0] is a value of type `complex`; without an annotation only "
+            "None, bool, int, float, str, bytes, list and dict are carried",
         ),
         ([2**64], "ValueError: an integer outside -2^63 to 2^64-1 - at `$[0]`"),
         (["\ud800"], "ValueError: text with a lone surrogate - at `$[0]`"),

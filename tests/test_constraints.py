@@ -101,7 +101,7 @@ BOUNDS = [
     (float, [at.Lt(1.5), Meta(lt=1.5)], [1, -math.inf], [1.5, math.nan], "be less than 1.5"),
     (float, [at.Le(1), Meta(le=1), Field(le=1)], [1, 0.5], [2, math.nan], "be at most 1"),
     (int, [at.MultipleOf(5), Meta(multiple_of=5)], [0, 10, -5], [1], "be a multiple of 5"),
-    (float, [at.MultipleOf(0.5)], [0.5, -1.0, 3], [0.3, math.inf, math.nan], "be a multiple of 0.5"),
+    (float, [at.MultipleOf(0.5)], [0.5, -1.0, 3], [0.3, math.inf, math.nan], "be a multiple of 0.5"),  # noqa: E501
     (
         float,
         [Field(allow_inf_nan=False)],

@@ -60,10 +60,7 @@ def other(name):
 
 # How some of the sentences end.
 KEYS = "; keys are str, int, float, an Enum, a Literal, a date or time, Decimal or UUID"
-BARE = (
-    "; a bare list or dict holds only None, bool, int, float, str, bytes, list and dict, "
-    "so say in the annotation what it holds"
-)
+BARE = "; without an annotation only None, bool, int, float, str, bytes, list and dict are carried"
 SAY = "; use the type that it is; a bare `list` or `dict` holds any plain value"
 ONLY_WHOLE = "; only a whole answer may be one of several dataclasses"
 APART = " and can't be told apart; use one of them, or two fields"
