@@ -134,7 +134,7 @@ def shown(value: Any) -> str:
         return "an int of many digits"
     if kind in (int, float, bool, type(None)):
         return repr(value)
-    return _NAMES.get(kind) or f"a value of type `{kind.__qualname__}`"
+    return _NAMES.get(kind) or f"a value of type `{kind.__qualname__[:80]}`"
 
 
 _SHOWN: Final = 40

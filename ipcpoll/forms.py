@@ -338,8 +338,8 @@ class Bare(Form):
             return BARE_MAP.plain(value)
         elif kind not in SCALARS:
             raise Unfit(
-                f"is {shown(value)}; without an annotation only None, bool, int, float, str, bytes, "
-                "list and dict are carried" + _hint(value, SCALARS)
+                f"is {shown(value)}; without an annotation only None, bool, int, float, str, "
+                "bytes, list and dict are carried" + _hint(value, SCALARS)
             )
         return value
 

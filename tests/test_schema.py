@@ -31,15 +31,19 @@ from uuid import UUID
 
 import cbor2
 import msgspec
+import numpy
 import pytest
 import typing_extensions
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from msgspec import Meta
+from twisted.internet import defer
 from wire import PLAIN, fault
 
-from ipcpoll.answers import Kind, Subscription, Turn
+from ipcpoll import schema
+from ipcpoll.answers import Kind, Subscription, Turn, is_deferred
 from ipcpoll.codec import Decoder, encode
+from ipcpoll.command import Command
 from ipcpoll.errors import WireError
 from ipcpoll.framing import frame
 from ipcpoll.limits import DEFAULT_LIMITS
@@ -308,7 +312,7 @@ def test_named_types_are_carried_unless_they_hold_themselves():
     names = {}
     exec("type Ints = list[int]\ntype Nest = list[Nest] | int", names)
     assert there_and_back(names["Ints"], [1, 2]) == [1, 2]
-    with pytest.raises(TypeError, match=r"^Cmd.x: .*Nest.* holds itself$"):
+    with pytest.raises(TypeError, match=r"^Cmd.x: .*Nest.* holds itself; use a"):
         resolve(command(names["Nest"]))
 
 
@@ -1328,3 +1332,359 @@ def test_recursion_limit_that_strikes_in_the_midst_of_resolving(monkeypatch):
     monkeypatch.setattr("ipcpoll.annotations.typing.get_type_hints", too_deep)
     with pytest.raises(RecursionError):
         resolve(Deep)
+
+
+# ---------------------------------------------------------------------------------------------
+# What looks like no command, or no stream, and is one
+
+
+def test_command_may_inherit_from_the_protocol_class():
+    @dataclass
+    class Cmd(Command[None, int]):
+        x: int
+
+        def process(self, ctx: None, /) -> int:
+            return self.x
+
+    command_type = resolve(Cmd)
+    payload = command_type.encode_call(NULL_ID, Cmd(1))
+    assert bound(Cmd, payload) == Cmd(1)
+    # As fast as any other.
+    assert CommandSet(Cmd).read(payload, 2, None)[-1] == Cmd(1)
+
+
+def test_command_may_inherit_from_a_protocol_of_the_program():
+    class Named(typing.Protocol[T]):
+        def name(self) -> T: ...
+
+    @dataclass
+    class Cmd(Named[str]):
+        x: int
+
+        def process(self, ctx) -> int: ...
+
+    with pytest.raises(TypeError, match=r"^\S+Cmd: msgspec can't read "):
+        resolve(Cmd)
+
+
+@pytest.mark.parametrize("number", [2**63, 2**64 - 1, 2**64, -(2**63) - 1])
+def test_literal_and_enum_beyond_64_bits_are_refused(number):
+    big = enum.IntEnum("Big", {"SMALL": 1, "BIG": number})
+    for annotation in (Literal[1, number], big, list[big], dict[big, int], big | None):
+        with pytest.raises(TypeError, match=r"^Cmd\.x.*must be from -2\^63 to 2\^63-1$"):
+            resolve(command(annotation))
+
+
+@pytest.mark.parametrize("number", [2**63 - 1, -(2**63)])
+def test_literal_and_enum_of_64_bits_are_carried(number):
+    big = enum.IntEnum("Big", {"SMALL": 1, "BIG": number})
+    for annotation, value in ((Literal[1, number], number), (big, big.BIG)):
+        assert there_and_back(annotation, value) is value or value == number
+
+
+STREAMS = [
+    Annotated[collections.abc.Iterator[str], "a note"],
+    Annotated[collections.abc.Generator[str | Turn, None, None], "a note"],
+    collections.abc.Iterator[Annotated[str | Turn, "a note"]],
+    Annotated[Annotated[Subscription[str], 1], 2],
+    NewType("Words", collections.abc.Iterator[str]),
+]
+NAMES_OF_STREAMS = """
+type Words = Iterator[str]
+type Step = str | Turn
+type Steps = Annotated[Generator[Step, None, None], "a note"]
+type Again = Words
+type Promised = Future[int]
+"""
+
+
+@pytest.mark.parametrize("annotation", STREAMS, ids=str)
+def test_annotation_of_a_stream_is_seen_through_what_stands_around_it(annotation):
+    command_type = resolve(command(int, annotation))
+    assert command_type.kind in (Kind.STEPS, Kind.TOPIC)
+    assert command_type.decode_piece(DECODER.decode(command_type.encode_piece("a"))) == "a"
+
+
+@pytest.mark.skipif(sys.version_info < (3, 12), reason="`type X = …` is new in 3.12")
+def test_name_of_a_stream_is_seen_through():
+    names = {
+        "Annotated": Annotated,
+        "Future": concurrent.futures.Future,
+        "Generator": collections.abc.Generator,
+        "Iterator": collections.abc.Iterator,
+        "Turn": Turn,
+    }
+    exec(NAMES_OF_STREAMS, names)
+    for name in ("Words", "Steps", "Again"):
+        command_type = resolve(command(int, names[name]))
+        assert command_type.kind is Kind.STEPS
+        assert command_type.decode_piece(DECODER.decode(command_type.encode_piece("a"))) == "a"
+    assert resolve(command(int, names["Promised"])).kind is Kind.LATER
+
+
+def decorated(process):
+    return make_dataclass("Cmd", [("x", int)], namespace={"process": process})
+
+
+def test_generator_behind_inline_callbacks_is_a_deferred():
+    @defer.inlineCallbacks
+    def process(self, ctx) -> collections.abc.Generator[defer.Deferred[int], Any, int]:
+        one = yield defer.succeed(1)
+        return one + 1
+
+    command_type = resolve(decorated(process))
+    assert command_type.kind is Kind.LATER
+    assert is_deferred(process(None, None))
+    with pytest.raises(TypeError, match=r"^Cmd's answer must be an int, not 'a'$"):
+        command_type.encode_answer("a")
+    assert command_type.encode_answer(2) == b"\x02"
+
+
+def test_inline_callbacks_may_be_annotated_with_what_they_give():
+    @defer.inlineCallbacks
+    def process(self, ctx) -> "defer.Deferred[int]":
+        yield defer.succeed(1)
+        return 5
+
+    assert resolve(decorated(process)).kind is Kind.LATER
+
+
+def test_coroutine_of_tornado_is_a_future():
+    namespace = {"__name__": "tornado.gen", "functools": functools}
+    exec(
+        "def coroutine(f):\n"
+        "    @functools.wraps(f)\n"
+        "    def wrapper(*args): ...\n"
+        "    return wrapper\n",
+        namespace,
+    )
+
+    @namespace["coroutine"]
+    def process(self, ctx) -> collections.abc.Generator[Any, Any, int]:
+        yield 1
+
+    assert resolve(decorated(process)).kind is Kind.LATER
+
+
+def test_generator_behind_another_decorator_is_a_generator():
+    def logged(method):
+        @functools.wraps(method)
+        def wrapper(self, ctx):
+            return method(self, ctx)
+
+        return wrapper
+
+    @logged
+    def process(self, ctx) -> collections.abc.Generator[str, Any, int]:
+        yield "a"
+        return 1
+
+    assert resolve(decorated(process)).kind is Kind.STEPS
+
+    @logged
+    def wrong(self, ctx) -> int:
+        yield 1
+
+    with pytest.raises(TypeError, match=r"a generator is annotated `Generator"):
+        resolve(decorated(wrong))
+
+
+def test_constraints_of_an_answer_in_a_stream_stay():
+    annotation = collections.abc.Generator[Percent, None, Annotated[Percent, "a note"]]
+    command_type = resolve(command(int, annotation))
+    with pytest.raises(ValueError, match=r"^Cmd's piece must be at most 100, not 101$"):
+        command_type.encode_piece(101)
+    with pytest.raises(ValueError, match=r"^Cmd's answer must be at most 100, not 101$"):
+        command_type.encode_answer(101)
+
+
+@pytest.mark.skipif(sys.version_info < (3, 12), reason="`type X = …` is new in 3.12")
+def test_alias_that_holds_itself_is_refused_with_a_hint():
+    names = {}
+    exec("type Json = dict[str, Json] | list[Json] | str | int | float | bool | None", names)
+    with pytest.raises(TypeError, match=r"^Cmd\.x: .*Json.* holds itself; use a dataclass, or a"):
+        resolve(command(names["Json"]))
+
+
+Json = Union["dict[str, Json]", "list[Json]", str, int, None]
+
+
+@dataclass
+class Document:
+    content: Json
+
+    def process(self, ctx) -> None: ...
+
+
+def test_union_that_names_itself_is_refused_with_a_hint():
+    with pytest.raises(TypeError, match=r"holds itself.* a dataclass, or a bare `dict` or `list`"):
+        resolve(Document)
+
+
+def test_class_in_place_of_a_command():
+    with pytest.raises(TypeError, match=r"^a class is no command, make one of it: "):
+        resolve(type(Add))
+
+
+# ---------------------------------------------------------------------------------------------
+# Messages
+
+
+class Theme(enum.Enum):
+    DAY = "day"
+    NIGHT = "night"
+
+
+@dataclass
+class SetGravity:
+    gravity: Annotated[float, Meta(ge=0, le=5000.0)]
+
+    def process(self, ctx) -> None: ...
+
+
+@dataclass
+class Look:
+    theme: Theme
+    marks: "list[Mark]" = field(default_factory=list)
+
+    def process(self, ctx) -> None: ...
+
+
+@dataclass
+class Mark:
+    at: tuple[int, int]
+    colour: Literal["red", "blue"] | None = None
+
+
+@pytest.mark.parametrize(
+    ("cls", "fields", "sentence"),
+    [
+        (SetGravity, {"gravity": 9999.0}, "SetGravity.gravity must be at most 5000.0, not 9999.0"),
+        (SetGravity, {"gravity": "9"}, "SetGravity.gravity must be a float, not '9'"),
+        (Look, {"theme": "pink"}, "Look.theme must be one of 'day', 'night', not 'pink'"),
+        (
+            Look,
+            {"theme": "day", "marks": [{"at": [1, 2]}, {"at": [1, 2], "colour": "pink"}]},
+            "Look.marks[1].colour must be one of 'red', 'blue' or None, not 'pink'",
+        ),
+        (
+            Look,
+            {"theme": "day", "marks": [{"at": [1, "2"]}]},
+            "Look.marks[0].at[1] must be an int, not '2'",
+        ),
+        (Look, {"theme": "day", "marks": [{}]}, "Look.marks[0].at is missing" + other("Mark")),
+        (
+            Look,
+            {"theme": "day", "marks": [{"at": [1, 2], "coluor": "red"}]},
+            "Look.marks[0]: Mark has no field `coluor`; did you mean `colour`?",
+        ),
+    ],
+)
+def test_message_names_command_field_and_what_is_valid(cls, fields, sentence):
+    with pytest.raises(WireError) as caught:
+        resolve(cls).bind(fields)
+    assert str(caught.value) == sentence
+
+
+@pytest.mark.parametrize(
+    ("annotation", "value", "hint"),
+    [
+        (float, numpy.float64(1.5), "; give `.item()` of it"),
+        (float, numpy.float32(1.5), "; give `.item()` of it"),
+        (int, numpy.int64(1), "; give `.item()` of it"),
+        (bool, numpy.bool_(True), "; give `.item()` of it"),
+        (list[float], [numpy.float64(1.5)], "; give `.item()` of it"),
+        (list[float], numpy.array([1.5]), "; give `.tolist()` of it"),
+        (list, [numpy.float64(1.5)], "; give `.item()` of it"),
+        (int, Level.LOW, "; give its `.value`"),
+        (str, Mode.FAST, "; give its `.value`"),
+        (str, Text("a"), ", which would arrive as a plain str; give that"),
+        (
+            dict[str, int],
+            collections.Counter("a"),
+            ", which would arrive as a plain dict; give that",
+        ),
+        (Found, Unlike(Point(1)), ", which would arrive as a plain Found; give that"),
+        (date, datetime(2024, 1, 1), ", which would arrive as a plain date; give that"),
+        (bytes, bytearray(b"a"), "; give `bytes(…)` of it"),
+        (list[int], (1, 2), "; give a list"),
+    ],
+    ids=repr,
+)
+def test_refusal_says_what_to_give(annotation, value, hint):
+    cls = command(annotation, annotation)
+    with pytest.raises(TypeError, match=re.escape(hint) + "$"):
+        resolve(cls).encode_call(NULL_ID, cls(value))
+    with pytest.raises(TypeError, match=re.escape(hint) + "$"):
+        resolve(cls).encode_answer(value)
+
+
+def test_many_valid_values_are_shown_in_short():
+    many = enum.Enum("Many", {f"M{i}": f"member {i}" for i in range(100)})
+    with pytest.raises(
+        WireError, match=r"^Cmd\.x must be one of 'member 0', .*, …, not 'a'$"
+    ) as it:
+        resolve(command(many)).bind({"x": "a"})
+    assert len(str(it.value)) < 260
+
+
+def test_what_a_newer_server_adds_is_told_where_it_does_not_fit():
+    with pytest.raises(msgspec.ValidationError) as caught:
+        resolve(command(int, Found | Lost)).decode_answer(["Gone", {}])
+    assert str(caught.value) == "Cmd's answer is a `Gone`, and this side knows Found, Lost"
+    with pytest.raises(msgspec.ValidationError, match=r"^Cmd's answer\.why must be a str, not 5$"):
+        resolve(command(int, Found | Lost)).decode_answer(["Lost", {"why": 5, "when": 1}])
+    with pytest.raises(msgspec.ValidationError, match=r"^Cmd's answer\.x is missing"):
+        resolve(command(int, Point)).decode_answer({"z": 5})
+
+
+# ---------------------------------------------------------------------------------------------
+# Promises of ours rest on nothing of theirs
+
+
+@pytest.mark.parametrize(
+    ("annotation", "sentence"), REFUSED_FIELDS, ids=[str(one[0]) for one in REFUSED_FIELDS]
+)
+def test_nothing_is_left_for_msgspec_to_refuse(annotation, sentence, monkeypatch):
+    monkeypatch.setattr("ipcpoll.annotations.refuse_by_msgspec", lambda *_: None)
+    with pytest.raises(TypeError):
+        resolve(command(annotation))
+
+
+def test_msgspec_that_is_not_strict_makes_no_command(monkeypatch):
+    schema._prove_msgspec.cache_clear()
+    strict = msgspec.convert
+    monkeypatch.setattr(msgspec, "convert", lambda *a, **k: strict(*a, **k, strict=False))
+    with pytest.raises(RuntimeError, match=rf"^msgspec {re.escape(msgspec.__version__)} takes "):
+        schema._prove_msgspec()
+    monkeypatch.undo()
+    schema._prove_msgspec()
+
+
+@dataclass
+class Trimmed:
+    """Its check runs at both ends, on the same values."""
+
+    name: str
+    made: typing.ClassVar[list[str]] = []
+
+    def __post_init__(self):
+        if not self.name:
+            raise ValueError("a name must not be empty")
+        self.made.append(self.name)
+
+
+def test_post_init_of_a_nested_class_refuses_in_its_own_words():
+    with pytest.raises(WireError) as caught:
+        resolve(command(list[Trimmed])).bind({"x": [{"name": "a"}, {"name": ""}]})
+    assert str(caught.value) == "Cmd.x[1]: a name must not be empty"
+
+
+def test_post_init_runs_where_a_value_is_made_and_where_it_arrives():
+    command_type = resolve(command(int, list[Trimmed]))
+    answer = [Trimmed("a")]
+    Trimmed.made.clear()
+    plain = DECODER.decode(command_type.encode_answer(answer))
+    assert Trimmed.made == [], "not as it is sent"
+    assert command_type.decode_answer(plain) == answer
+    assert Trimmed.made == ["a"]
