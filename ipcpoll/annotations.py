@@ -227,9 +227,10 @@ class Reader:
                 "use `dataclasses.dataclass`, with constraints in `Annotated[…]`"
             )
         if not is_dict and issubclass(cls, _CONTAINERS):
+            [base, *_] = [base for base in cls.__mro__ if base in _CONTAINERS]
             raise TypeError(
-                f"{place}: a dataclass that is a {_shown(cls.__mro__[-2])} as well can't be "
-                "carried: only its fields would be"
+                f"{place}: a dataclass that is a {_shown(base)} as well can't be carried: only "
+                "its fields would be"
             )
         hints = _hints(cls)
         record = self._records[cls] = Record(cls, is_dict)
@@ -262,8 +263,6 @@ def refuse_by_msgspec(annotation: Any, place: str) -> None:
     """
     try:
         msgspec.json.Decoder(annotation)
-    except RecursionError:
-        raise TypeError(f"{place}: {_shown(annotation)} {_HOLDS_ITSELF}") from None
     except Exception as error:  # an AssertionError for some generic bases
         words = str(error) or f"msgspec can't read {_shown(annotation)}"
         raise TypeError(f"{place}: {words}") from None

@@ -764,9 +764,6 @@ class Limited(Form):
             if fault is not None:
                 raise Unfit(fault, ValueError)
 
-    def parts(self) -> Iterable[Form]:
-        return (self.form,)
-
 
 def unwrapped(form: Form) -> Form:
     """Return a form without the constraints around it."""

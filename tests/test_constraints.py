@@ -191,6 +191,8 @@ HARMLESS = [
     len,
     at.Unit("m"),
     Field(),
+    Field(allow_inf_nan=True),
+    Field(coerce_numbers_to_str=False),
     Field(description="a note", title="X", examples=[1]),
     pydantic.Strict(),
     pydantic.WithJsonSchema({}),

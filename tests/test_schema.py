@@ -5,14 +5,16 @@ import collections
 import collections.abc
 import concurrent.futures
 import enum
+import fractions
 import functools
+import numbers
 import re
 import sys
 import typing
 from dataclasses import InitVar, dataclass, field, make_dataclass
 from datetime import UTC, date, datetime, time, timedelta, timezone, tzinfo
 from decimal import Decimal
-from pathlib import Path, PurePosixPath
+from pathlib import Path, PurePosixPath, WindowsPath
 from typing import (
     Annotated,
     Any,
@@ -655,6 +657,18 @@ class GhostDict(TypedDict):
     x: "Nobody"  # noqa: F821 - what is tested
 
 
+@dataclass
+class Stack(list, Generic[T]):
+    x: int = 0
+
+
+@dataclass(frozen=True)
+class Tags:
+    """Has a hash, and can't be hashed."""
+
+    of: list[str]
+
+
 class Text(str):
     __slots__ = ()
 
@@ -691,6 +705,25 @@ REFUSED_FIELDS = [
         collections.abc.Mapping[str, int],
         "Cmd.x: `collections.abc.Mapping[str, int]` can't be carried; use `dict[str, …]`",
     ),
+    (fractions.Fraction, "Cmd.x: `Fraction` can't be carried; use `tuple[int, int]`"),
+    (numbers.Number, "Cmd.x: `Number` can't be carried; use `int | float`"),
+    (
+        numpy.float64,
+        "Cmd.x: `float64` can't be carried; use float: a subclass would arrive as one",
+    ),
+    (numpy.int64, "Cmd.x: `int64` can't be carried; use bool, int, float, str or a list of them"),
+    (
+        numpy.ndarray,
+        "Cmd.x: `ndarray` can't be carried; use bool, int, float, str or a list of them",
+    ),
+    (WindowsPath, "Cmd.x: `WindowsPath` can't be carried: there are no such paths on this system"),
+    (
+        Stack,
+        "Stack: a dataclass that is a `list` as well can't be carried: only its fields would be",
+    ),
+    (dict[Literal["1", 1], int], "can't be told apart as text"),
+    (dict[Literal["a", None], int], "can't be told apart as text"),
+    (dict[Literal["a", True], int], "can't be told apart as text"),
     (T, "Cmd.x: `~T` can't be carried; write what it stands for"),
     (5, "Cmd.x: `5` can't be carried"),
     (typing.Final[int], "Cmd.x: `typing.Final[int]` can't be carried; use the type in it"),
@@ -1174,6 +1207,7 @@ WRONG_FIELDS = [
     (Path, ["a"], "Cmd.x must be a path, not a list"),
     (list[Path], ["a", {}], "Cmd.x[1] must be a path, not a map"),
     (set, [[1]], "Cmd.x[0] is a list, which can't stand in a set"),
+    (set, [1, {}], "Cmd.x[1] is a map, which can't stand in a set"),
     # Missing
     (Point, {}, "Cmd.x.x is missing" + other("Point")),
     (Options, {}, "Cmd.x.colour is missing" + other("Options")),
@@ -1688,3 +1722,51 @@ def test_post_init_runs_where_a_value_is_made_and_where_it_arrives():
     assert Trimmed.made == [], "not as it is sent"
     assert command_type.decode_answer(plain) == answer
     assert Trimmed.made == ["a"]
+
+
+def test_member_of_a_set_that_can_not_be_hashed_is_refused():
+    """Which no annotation says."""
+    with pytest.raises(WireError) as caught:
+        resolve(command(set[Tags])).bind({"x": [{"of": ["a"]}]})
+    assert fault(caught.value)[0] == "invalid-arguments"
+    with pytest.raises(msgspec.ValidationError):
+        resolve(command(int, set[Tags])).decode_answer([{"of": ["a"]}])
+
+
+class Existing(PurePosixPath):
+    """A path of the program's own, which refuses one."""
+
+    def __new__(cls, *parts):
+        if parts == ("nowhere",):
+            raise NotImplementedError("there is no such path")
+        return super().__new__(cls, *parts)
+
+
+def test_path_may_refuse():
+    assert there_and_back(Existing, Existing("a")) == Existing("a")
+    with pytest.raises(WireError, match=r"^Cmd\.x must be a path, not 'nowhere'$"):
+        resolve(command(Existing)).bind({"x": "nowhere"})
+
+
+def test_client_says_it_in_our_words_too():
+    for annotation, plain, sentence in [
+        (Percent, 101, "Cmd's answer must be at most 100, not 101"),
+        (list[Percent], [1, 101], "Cmd's answer[1] must be at most 100, not 101"),
+        (Theme, "pink", "Cmd's answer must be one of 'day', 'night', not 'pink'"),
+    ]:
+        with pytest.raises(msgspec.ValidationError) as caught:
+            resolve(command(int, annotation)).decode_answer(plain)
+        assert str(caught.value) == sentence
+
+
+def test_constraints_stand_inside_one_another():
+    some = resolve(command(Annotated[list[Percent], Meta(min_length=1)]))
+    assert some.bind({"x": [1]}).x == [1]
+    for plain, sentence in [
+        ([], "Cmd.x must have at least 1 item, not 0"),
+        ([101], "Cmd.x[0] must be at most 100, not 101"),
+        (["1"], "Cmd.x[0] must be an int, not '1'"),
+    ]:
+        with pytest.raises(WireError) as caught:
+            some.bind({"x": plain})
+        assert str(caught.value) == sentence
