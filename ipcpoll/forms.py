@@ -577,6 +577,7 @@ class Record(Form):
         self.name = f"a dict as {cls.__name__} says" if is_dict else f"a `{cls.__name__}`"
         self.classes = frozenset({dict if is_dict else cls})
         self.fields: dict[str, Form] = {}
+        self._rows: list[tuple[str, frozenset[type], Callable[[Any], Any]]] = []
         self.required: frozenset[str] = frozenset()
         self.unset: set[str] = set()
         """The fields that are left out while they are `msgspec.UNSET`."""
@@ -588,6 +589,7 @@ class Record(Form):
     def add(self, name: str, form: Form) -> None:
         """Add a field."""
         self.fields[name] = form
+        self._rows.append((name, form.as_is, form.plain))
         if form.check is not None:
             self.inner[name] = form.check
 
@@ -598,13 +600,13 @@ class Record(Form):
 
     def _plain_record(self, value: Any) -> dict[str, Any]:
         plain: dict[str, Any] = {}
-        for name, form in self.fields.items():
+        for name, as_is, make_plain in self._rows:
             try:
                 item = getattr(value, name)
-                if item.__class__ in form.as_is:
+                if item.__class__ in as_is:
                     plain[name] = item
                 elif item is not msgspec.UNSET or name not in self.unset:
-                    plain[name] = form.plain(item)
+                    plain[name] = make_plain(item)
             except AttributeError:
                 raise Unfit(f"has no value for the field `{name}`") from None
             except Unfit as unfit:
