@@ -151,7 +151,11 @@ class InvalidArguments(_LibraryError, ValueError):
 
 
 class InternalError(_LibraryError):
-    """The command failed in a way it did not foresee. The server's log has the traceback."""
+    """The command failed in a way it did not foresee. The server's log has the traceback.
+
+    Also where an answer does not fit this side's class: the message says so, and that the two sides
+    seem to have different versions of it. Then the server knows nothing of it.
+    """
 
     CODE = "internal"
 

@@ -460,3 +460,12 @@ def test_call_is_not_run_when_nobody_waits_for_it(timeout, cancelled, waited, me
 
 def test_call_of_a_client_that_went_away_is_cancelled():
     assert ABANDONED.code == "cancelled"
+
+
+def test_log_shows_at_most_40_characters_of_a_value(talk):
+    secret = "x" * 40 + "secret" * 100
+    fail_of = {"a": secret}
+    assert talk.run("Add", fail_of, call_id=None) is None
+    [line] = talk.logged
+    assert f"Add.a must be an int, not '{'x' * 40}'…" in line
+    assert "secret" not in line

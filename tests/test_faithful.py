@@ -23,6 +23,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from msgspec import UNSET, Meta, UnsetType
 
+from ipcpoll import Subscription, Topic
 from ipcpoll.codec import Decoder, encode
 from ipcpoll.errors import WireError
 from ipcpoll.schema import resolve
@@ -444,3 +445,42 @@ def test_field_without_a_value_is_named():
         resolve(Two).encode_call(encode(1), Two(tree, 1))
     with pytest.raises(TypeError, match=r"^Two.b has no value$"):
         resolve(Two).encode_call(encode(1), two)
+
+
+# ---------------------------------------------------------------------------------------------
+# Pieces
+
+
+@pytest.mark.parametrize(
+    ("annotation", "piece"),
+    [
+        (dict, {1: 2}),
+        (dict, {1: "a", "1": "b"}),
+        (list, [Point(1)]),
+        (list, [date(2024, 1, 1)]),
+        (list, [{1}]),
+        (list, [(1,)]),
+        (datetime, datetime(1890, 1, 1, tzinfo=BERLIN)),
+        (time, time(1, tzinfo=BERLIN)),
+        (int, True),
+        (int, Level.LOW),
+        (str, Name("a")),
+        (Point, Point3(1)),
+    ],
+    ids=str,
+)
+def test_piece_that_would_be_changed_is_refused_also_by_a_topic(annotation, piece):
+    class Watch:
+        def process(self, ctx):
+            raise NotImplementedError
+
+    Watch.process.__annotations__ = {"return": Subscription[annotation]}
+    command_type = resolve(dataclass(Watch))
+    with pytest.raises((TypeError, ValueError), match=r"^Watch's piece"):
+        command_type.encode_piece(piece)
+    topic = Topic()
+    place = topic.subscribe()
+    place.start(command_type.encode_piece, lambda: None)
+    with pytest.raises((TypeError, ValueError), match=r"^Watch's piece"):
+        topic.publish(piece)
+    assert place.take(1) is None, "nobody got it"

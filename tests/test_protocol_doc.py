@@ -331,3 +331,35 @@ def test_table_of_limits() -> None:
         f"{limits.max_unsent:,} bytes",
         str(limits.max_clients),
     ]
+
+
+@dataclass
+class Times:
+    """What the table of the types says of what comes in."""
+
+    share: float
+    at: datetime
+    by: dict[float, int] | None = None
+
+    def process(self, ctx: object) -> None: ...
+
+
+def test_what_comes_in_is_taken_as_the_table_says() -> None:
+    def taken(**fields: Any) -> Times:
+        fields = {"share": 0.5, "at": "2026-01-02T03:04:05Z", **fields}
+        times = resolve(Times).bind(fields)
+        assert isinstance(times, Times)
+        return times
+
+    assert "an integer is taken for the `float` nearest to it" in TEXT
+    assert taken(share=3).share == 3.0
+    assert taken(share=2**53 + 1).share == 2.0**53
+    assert "six digits are kept, and what is beyond them is rounded" in TEXT
+    for fraction, microseconds in ((".1", 100_000), (".123456", 123_456), (".1234567", 123_457)):
+        assert taken(at=f"2026-01-02T03:04:05{fraction}Z").at.microsecond == microseconds
+    assert "An offset has whole minutes" in TEXT
+    with pytest.raises(errors.WireError, match=r"^Times\.at must be a datetime as in RFC 3339"):
+        taken(at="2026-01-02T03:04:05+00:53:28")
+    assert 'two that mean the same are refused (`"1"` and `"1.0"`' in TEXT
+    with pytest.raises(errors.WireError, match=r"^Times\.by has two keys that mean the same$"):
+        taken(by={"1": 1, "1.0": 2})
