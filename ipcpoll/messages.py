@@ -108,7 +108,8 @@ def call_payload(call_id: bytes, body: Payload) -> Payload:
 
 def call_payload_plain(call_id: bytes, name: str, fields: dict[str, Any]) -> bytes:
     """Return a call's payload from plain values. Raises TypeError or ValueError with the place."""
-    return array_of(call_id, codec.encode(name), codec.encode(fields))
+    plain = {key: plain_value(value, f"{name}.{key}") for key, value in fields.items()}
+    return array_of(call_id, codec.encode(name), codec.encode(plain))
 
 
 def array_of(*items: bytes) -> bytes:
@@ -121,14 +122,17 @@ def text(what: str, value: object) -> str:
     return str.__str__(value)  # an application's codes may be an enum of text
 
 
-def plain_data(data: object) -> Any:
-    """Return the data of an error, which nothing annotates. Raises TypeError or ValueError."""
+def plain_value(value: object, what: str) -> Any:
+    """Return a value that nothing annotates, if it arrives as it is.
+
+    Raises TypeError or ValueError that begins with `what` and the place.
+    """
     try:
-        return BARE.plain(data)
+        return BARE.plain(value)
     except Unfit as unfit:
-        error = unfit.kind(unfit.at("data"))
+        error = unfit.kind(unfit.at(what))
     except RecursionError:
-        error = ValueError("data is nested too deeply, or holds itself")
+        error = ValueError(f"{what} is nested too deeply, or holds itself")
     raise error
 
 

@@ -163,11 +163,21 @@ def test_request_without_fields(client):
         client.request("Echo")
 
 
-def test_request_with_what_can_not_be_carried(client):
-    with pytest.raises(
-        TypeError, match=r"a value of type `object` can't be carried - at `\$.value`"
-    ):
-        client.request("Echo", {"value": object()})
+@pytest.mark.parametrize(
+    ("value", "words"),
+    [
+        (object(), r"Echo\.value is a value of type `object`; without an annotation only "),
+        ((1, 2), r"Echo\.value is a tuple; without an annotation only None, .*; give a list$"),
+        ([{"at": (1, 2)}], r"Echo\.value\[0\]\['at'\] is a tuple; "),
+        ({1: 2}, r"Echo\.value has a key that must be a str, not 1$"),
+        (True + 2**64, r"an integer outside -2\^63 to 2\^64-1 - at `\$.value`$"),
+    ],
+)
+def test_request_with_what_can_not_be_carried(client, value, words):
+    with pytest.raises((TypeError, ValueError), match=f"^{words}"):
+        client.request("Echo", {"value": value})
+    with pytest.raises(TypeError, match=r"^a map's key must be text, not `int` - at `\$`$"):
+        client.request("Echo", {1: 2})
     assert client.request("Echo", {"value": 1}) == 1
 
 
