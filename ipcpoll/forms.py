@@ -339,7 +339,7 @@ class Bare(Form):
         elif kind not in SCALARS:
             raise Unfit(
                 f"is {shown(value)}; without an annotation only None, bool, int, float, str, "
-                "bytes, list and dict are carried" + _hint(value, SCALARS)
+                "bytes, list and dict are carried" + _hint(value, _PLAIN)
             )
         return value
 
@@ -851,5 +851,6 @@ _SUBJECTS: Final[dict[Any, tuple[str, ...]]] = {
     str: (LENGTH, PATTERN),
     bytes: (LENGTH,),
 }
+_PLAIN: Final[frozenset[type]] = SCALARS | {list, dict}
 BARE: Final = Bare()
 BARE_MAP: Final = Map(str, Scalar(str), BARE)
