@@ -20,7 +20,7 @@ from os import PathLike
 from types import EllipsisType
 from typing import TYPE_CHECKING, Any, Final, TypeAlias, TypeVar, overload
 
-from . import codec, forks
+from . import codec, forks, strictness
 from .address import is_name, socket_path
 from .answers import Turn
 from .channel import Channel, Reply, TimedOut
@@ -69,6 +69,7 @@ class Client:
         timeout: float | None = 5.0,
         limits: Limits = DEFAULT_LIMITS,
     ) -> None:
+        strictness.prove()
         self.attachments: set[Attachment] = set()
         """What attaches it to main loops; `close` detaches each."""
         self._path = socket_path(address)

@@ -13,6 +13,7 @@
     ├─ PeerGone (ConnectionError)         it closed the connection before the answer
     ├─ UntrustedPeer (PermissionError)    the server belongs to another user
     ├─ FrameTooLarge (ValueError)         over a limit, before anything was sent
+    ├─ UnsafeDependency (ImportError)     cbor2 lets through what ipcpoll must refuse
     └─ CommandError                       the answer is an error: .code, .message, .data
        ├─ UnknownCommand                  unknown-command
        ├─ InvalidArguments (ValueError)   invalid-arguments
@@ -98,6 +99,14 @@ class UntrustedPeer(IpcError, PermissionError):
 
 class FrameTooLarge(IpcError, ValueError):
     """The frame is over a limit. Nothing was sent."""
+
+
+class UnsafeDependency(IpcError, ImportError):
+    """A library that ipcpoll stands on lets through what must be refused. Nothing was made.
+
+    The message names the library, its version and what it let through. Another release of it
+    helps.
+    """
 
 
 class CommandError(IpcError):

@@ -22,7 +22,7 @@ from contextlib import ExitStack
 from os import PathLike
 from typing import TYPE_CHECKING, Any, Final, Generic, NoReturn
 
-from . import forks
+from . import forks, strictness
 from .acceptor import Acceptor
 from .attachment import Attachment
 from .clients import COUNTED, Clients
@@ -112,6 +112,7 @@ class Server(Generic[C]):
     def _start(
         self, make_listener: Callable[[], Listener], commands: CommandSet, limits: Limits
     ) -> None:
+        strictness.prove()
         self._pid = os.getpid()
         self._limits = limits
         self.attachments: set[Attachment] = set()

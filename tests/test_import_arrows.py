@@ -25,6 +25,7 @@ PURE: dict[str, set[str]] = {
     "framing": {"errors", "limits"},
     "diagnosis": {"errors", "limits"},
     "codec": {"errors", "limits", "diagnosis"},
+    "strictness": {"errors", "limits", "codec"},
     "annotations": set(),
     "answers": set(),
     "specialized": {"codec"},
