@@ -1,34 +1,55 @@
-"""Annotations: which can be carried, and where unknown keys can hide. No I/O.
+"""Annotations: which can be carried. No I/O.
 
-`Walker` reads the annotations of a command class once. What can't be carried is a TypeError that
-names class and field. Where a dataclass or a TypedDict stands, it makes a check that refuses keys
-which that class does not have: msgspec ignores them. An annotation without one costs nothing.
+`Reader` reads the annotations of a command class once, and makes a form of each (`forms`). What
+can't be carried is a TypeError that names class and field, and what to use instead. None of that is
+left to msgspec: what it takes changes from release to release.
 """
 
 from __future__ import annotations
 
 import dataclasses
 import enum
+import functools
 import inspect
+import operator
+import re
 import sys
 import types
 import typing
-from collections.abc import Callable, Iterable, Iterator
-from datetime import date, datetime, time, timedelta
-from decimal import Decimal
+from collections.abc import Iterator
 from pathlib import PurePath
-from typing import Any, Final, Literal, TypeAlias, Union
-from uuid import UUID
+from typing import Any, Final, Literal, TypeVar, Union
 
 import msgspec
 
-SCALARS: Final = (bool, int, float, str, bytes, type(None))
-_TEXTUAL: Final = (datetime, date, time, timedelta, Decimal, UUID)
-_KEYS: Final = (str, int, float, *_TEXTUAL)
-_ARRAYS: Final = (list, set, frozenset)
+from .constraints import constraints_of, is_foreign, is_validating
+from .forms import (
+    BARE,
+    BARE_MAP,
+    SCALARS,
+    TEXTUAL,
+    Array,
+    Choice,
+    Either,
+    Float,
+    Form,
+    Limited,
+    Map,
+    Positions,
+    Record,
+    Scalar,
+    alike,
+    textual,
+    unwrapped,
+)
 
-FieldCheck: TypeAlias = "Callable[[Any, str], None]"
-"""Refuses unknown keys in one plain value; its second argument is the value's place."""
+_KEYS: Final = (str, int, float, *TEXTUAL)
+_ARRAYS: Final = (list, set, frozenset)
+_CONTAINERS: Final = (str, bytes, int, float, list, tuple, dict, set, frozenset)
+_HOLDS_ITSELF: Final = "holds itself; use a dataclass, or a bare `dict` or `list` of plain values"
+_A: Final = {"array": "a list", "int": "an int"} | {
+    kind: "text" if kind == "text" else f"a {kind}" for kind in ("text", "map", "float", "bool")
+}
 
 
 def members_of(annotation: Any) -> list[Any]:
@@ -71,165 +92,349 @@ def kind_of(annotation: Any) -> Any:
     return type(None) if annotation is None else annotation
 
 
-class Walker:
-    """Walks annotations: refuses what can't be carried, finds where unknown keys can hide.
-
-    msgspec ignores unknown keys, so a check is made for each place where a dataclass or a
-    TypedDict stands. An annotation without one has no check and costs nothing.
-    """
+class Reader:
+    """Reads annotations: refuses what can't be carried, and makes the form of what can."""
 
     def __init__(self) -> None:
-        self._records: dict[type, RecordCheck] = {}
+        self._records: dict[type, Record] = {}
 
-    def check(self, annotation: Any, place: str) -> FieldCheck | None:
-        """Walk one annotation. Raises TypeError that begins with `place`."""
+    def form(self, annotation: Any, place: str) -> Form:
+        """Read one annotation. Raises TypeError that begins with `place`."""
         try:
-            found = self._walk(annotation, place)
-        except RecursionError:  # not for a dataclass or a TypedDict: those are walked once
-            raise TypeError(f"{place}: {_shown(annotation)} holds itself") from None
-        try:
-            msgspec.json.Decoder(_required(annotation))
-        except TypeError as error:
-            raise TypeError(f"{place}: {error}") from None
-        return found
+            form = self._read(annotation, place)
+        except RecursionError:  # not for a dataclass or a TypedDict: those are read once
+            raise TypeError(f"{place}: {_shown(annotation)} {_HOLDS_ITSELF}") from None
+        refuse_by_msgspec(_required(annotation), place)
+        return form
 
-    def _walk(self, annotation: Any, place: str) -> FieldCheck | None:
+    def _read(self, annotation: Any, place: str) -> Form:
         annotation = _bare(annotation)
         origin, args = typing.get_origin(annotation), typing.get_args(annotation)
         if origin is typing.Annotated:
-            return self._walk(args[0], place)
+            return _limited(self._read(args[0], place), annotation.__metadata__, place)
         if origin in (Union, types.UnionType):
-            return self._walk_union(args, place)
-        if (
-            origin is Literal
-            or annotation is None
-            or annotation in SCALARS
-            or annotation in _TEXTUAL
-        ):
-            return None
-        if origin in _ARRAYS or annotation in _ARRAYS:
-            if args and origin is not list:
+            return self._read_union(args, place)
+        if origin is Literal:
+            return _literal(annotation, place)
+        if annotation is None or annotation is type(None):
+            return Scalar(type(None))
+        if annotation is float:
+            return Float()
+        if isinstance(annotation, type) and annotation in SCALARS:
+            return Scalar(annotation)
+        if annotation in TEXTUAL:
+            return textual(annotation)
+        kind = origin or annotation
+        if kind in _ARRAYS:
+            if args and kind is not list:
                 _refuse_unhashable(args[0], place)
-            return self._walk_array(args, place)
-        if origin is tuple or annotation is tuple:
-            if len(args) == 2 and args[1] is Ellipsis:
-                return self._walk_array(args[:1], place)
-            return self._walk_positions(args, place)
-        if origin is dict or annotation is dict:
-            return self._walk_dict(args, place)
+            return self._read_array(kind, args, place)
+        if kind is tuple and (annotation is tuple or args[1:] == (Ellipsis,)):
+            return self._read_array(tuple, args[:1], place)
+        if kind is tuple:
+            items = [self._read(arg, f"{place}[{i}]") for i, arg in enumerate(args)]
+            return Positions(tuple, items, [], len(items))
+        if kind is dict:
+            return self._read_dict(args, place)
         if isinstance(annotation, type) and origin is None:
-            # Not a Flag: msgspec knows its names, and not what they make together.
-            if issubclass(annotation, enum.Enum | PurePath) and not issubclass(
-                annotation, enum.Flag
-            ):
-                return None
-            if is_record(annotation) or typing.is_typeddict(annotation):
-                return self.record(annotation)
-            fields: tuple[str, ...] | None = getattr(annotation, "_fields", None)
-            if issubclass(annotation, tuple) and fields is not None:
-                hints = _hints(annotation)
-                if hints.keys() < set(fields):
-                    raise TypeError(f"{place}: {_shown(annotation)} says no types; use NamedTuple")
-                return _positions([self._walk(hints[name], f"{place}.{name}") for name in fields])
-        raise TypeError(f"{place}: {_shown(annotation)} can't be carried")
+            form = self._read_class(annotation, place)
+            if form is not None:
+                return form
+        raise TypeError(f"{place}: {_shown(annotation)} can't be carried{_instead(annotation)}")
 
-    def _walk_union(self, args: tuple[Any, ...], place: str) -> FieldCheck | None:
-        checks = [check for arg in args if (check := self._walk(arg, place)) is not None]
-        if not checks:
-            return None
-        # msgspec allows one array-like and one map-like member, so each check looks at the
-        # kind of the value first and only one of them finds its own.
+    def _read_class(self, cls: Any, place: str) -> Form | None:
+        """Read what a program has made, or a path; None: it can't be carried."""
+        if issubclass(cls, enum.Enum):
+            return _enum(cls, place)
+        if issubclass(cls, PurePath):
+            try:
+                return textual(cls)
+            except TypeError as error:
+                raise TypeError(f"{place}: {_shown(cls)} can't be carried: {error}") from None
+        if is_record(cls) or typing.is_typeddict(cls):
+            return self.record(cls)
+        fields: tuple[str, ...] | None = getattr(cls, "_fields", None)
+        if issubclass(cls, tuple) and fields is not None:
+            hints = _hints(cls)
+            if hints.keys() < set(fields):
+                raise TypeError(f"{place}: {_shown(cls)} says no types; use NamedTuple")
+            items = [self._read(hints[name], f"{place}.{name}") for name in fields]
+            required = len(fields) - len(getattr(cls, "_field_defaults", ()))
+            return Positions(cls, items, list(fields), required)
+        return None
 
-        def check_union(value: Any, place: str) -> None:
-            for check in checks:
-                check(value, place)
+    def _read_union(self, args: tuple[Any, ...], place: str) -> Form:
+        flat = [member for arg in args for member in members_of(arg)]
+        forms = [self._read(member, place) for member in flat]
+        for i, (first, one) in enumerate(zip(flat, forms, strict=True)):
+            for second, other in zip(flat[:i], forms, strict=False):
+                if isinstance(unwrapped(one), Record) and isinstance(unwrapped(other), Record):
+                    raise TypeError(
+                        f"{place}: {_shown(second)} and {_shown(first)} in one union travel both "
+                        "as a map; only a whole answer may be one of several dataclasses"
+                    )
+                for kind in alike(one, other):
+                    raise TypeError(
+                        f"{place}: {_shown(second)} and {_shown(first)} in one union travel both "
+                        f"as {_A[kind]} and can't be told apart; use one of them, or two fields"
+                    )
+                if {*one.kinds, *other.kinds} >= {"bytes", "text"}:
+                    raise TypeError(
+                        f"{place}: {_shown(second)} and {_shown(first)} can't stand in one union, "
+                        "bytes beside what travels as text; use two fields"
+                    )
+            if _is_path(first) and len({*flat} - {type(None)}) > 1:
+                raise TypeError(
+                    f"{place}: beside {_shown(first)} a union may hold None, and nothing else"
+                )
+        return Either(forms)
 
-        return check_union
+    def _read_array(self, kind: type, args: tuple[Any, ...], place: str) -> Form:
+        return Array(kind, self._read(args[0], f"{place}[]") if args else BARE)
 
-    def _walk_array(self, args: tuple[Any, ...], place: str) -> FieldCheck | None:
-        check = self._walk(args[0], f"{place}[]") if args else None
-        if check is None:
-            return None
-
-        def check_array(value: Any, place: str) -> None:
-            if isinstance(value, list):
-                for index, item in enumerate(value):
-                    check(item, f"{place}[{index}]")
-
-        return check_array
-
-    def _walk_positions(self, args: tuple[Any, ...], place: str) -> FieldCheck | None:
-        return _positions([self._walk(arg, f"{place}[{i}]") for i, arg in enumerate(args)])
-
-    def _walk_dict(self, args: tuple[Any, ...], place: str) -> FieldCheck | None:
+    def _read_dict(self, args: tuple[Any, ...], place: str) -> Form:
         if not args:
-            return None
-        key = kind_of(args[0])
-        if not (
-            key in _KEYS
-            or typing.get_origin(key) is Literal
-            or (isinstance(key, type) and issubclass(key, enum.Enum))
-        ):
-            raise TypeError(f"{place}: {_shown(args[0])} can't be the key of a map")
-        check = self._walk(args[1], f"{place}[]")
-        if check is None:
-            return None
+            return BARE_MAP
+        kind = kind_of(args[0])
+        is_choice = typing.get_origin(kind) is Literal or (
+            isinstance(kind, type) and issubclass(kind, enum.Enum)
+        )
+        if not (is_choice or kind in _KEYS):
+            raise TypeError(
+                f"{place}: {_shown(args[0])} can't be the key of a map; keys are str, int, float, "
+                "an Enum, a Literal, a date or time, Decimal or UUID"
+            )
+        key = self._read(args[0], f"{place}, a key")
+        choice = unwrapped(key)
+        if isinstance(choice, Choice):
+            texts = [str(plain) for plain in choice.plains]
+            if len({*texts}) < len(texts) or not {*map(type, choice.plains)} <= {str, int}:
+                raise TypeError(
+                    f"{place}: the keys of {_shown(args[0])} can't be told apart as text"
+                )
+        return Map(args[0], key, self._read(args[1], f"{place}[]"))
 
-        def check_values(value: Any, place: str) -> None:
-            if isinstance(value, dict):
-                for key, item in value.items():
-                    check(item, f"{place}.{key}")
-
-        return check_values
-
-    def record(self, cls: type) -> RecordCheck:
-        """Walk a dataclass or TypedDict once; a recursive one meets itself half-made."""
+    def record(self, cls: type) -> Record:
+        """Read a dataclass or TypedDict once; a recursive one meets itself half-made."""
         known = self._records.get(cls)
         if known is not None:
             return known
+        place = cls.__qualname__
+        is_dict = not is_record(cls)
+        if is_validating(cls):
+            raise TypeError(
+                f"{place}: another library validates this class, and ipcpoll would not ask it; "
+                "use `dataclasses.dataclass`, with constraints in `Annotated[…]`"
+            )
+        if not is_dict and issubclass(cls, _CONTAINERS):
+            [base, *_] = [base for base in cls.__mro__ if base in _CONTAINERS]
+            raise TypeError(
+                f"{place}: a dataclass that is a {_shown(base)} as well can't be carried: only "
+                "its fields would be"
+            )
         hints = _hints(cls)
-        names: list[str] = []
-        if is_record(cls):
-            for name, hint in hints.items():
-                if hint is dataclasses.InitVar or isinstance(hint, dataclasses.InitVar):
-                    raise TypeError(f"{cls.__qualname__}.{name}: an InitVar can't be carried")
-            for field in dataclasses.fields(cls):
-                if not field.init:
-                    raise TypeError(
-                        f"{cls.__qualname__}.{field.name}: a field with init=False can't be carried"
-                    )
-                names.append(field.name)
-        else:
+        record = self._records[cls] = Record(cls, is_dict)
+        if is_dict:
             names = list(hints)
-        record = self._records[cls] = RecordCheck(cls.__name__, frozenset(names))
+            record.required = _required_keys(cls, hints)
+        else:
+            names = _field_names(cls, hints)
+            record.required = frozenset(names) - _defaults(cls).keys()
+        record.names = frozenset(names)
         for name in names:
-            check = self.check(hints[name], f"{cls.__qualname__}.{name}")
-            if check is not None:
-                record.inner[name] = check
-        msgspec.json.Decoder(cls)  # nothing is known that it refuses, when each field is good
+            hint = hints[name]
+            if not is_dict:
+                hint, may_be_unset = _without_unset(hint)
+                if may_be_unset:
+                    if _defaults(cls).get(name) is not msgspec.UNSET:
+                        raise TypeError(
+                            f"{place}.{name}: a field that may be UNSET needs `= msgspec.UNSET`"
+                        )
+                    record.unset.add(name)
+            record.add(name, self.form(hint, f"{place}.{name}"))
+        refuse_by_msgspec(cls, place)
         return record
 
 
-class RecordCheck:
-    """Refuses the unknown keys of one dataclass or TypedDict, and those inside its fields."""
+def refuse_by_msgspec(annotation: Any, place: str) -> None:
+    """Raise TypeError, which begins with `place`, where msgspec can't convert to it.
 
-    __slots__ = ("inner", "name", "names")
+    What can't be carried is refused before, in our words: that here nothing is left is tested.
+    """
+    try:
+        msgspec.json.Decoder(annotation)
+    except Exception as error:  # an AssertionError for some generic bases
+        words = str(error) or f"msgspec can't read {_shown(annotation)}"
+        raise TypeError(f"{place}: {words}") from None
 
-    def __init__(self, name: str, names: frozenset[str]) -> None:
-        self.name = name
-        self.names = names
-        self.inner: dict[str, FieldCheck] = {}
 
-    def __call__(self, value: Any, place: str) -> None:
-        if not isinstance(value, dict):
-            return  # msgspec says what is wrong with it
-        if not (value.keys() <= self.names):
-            unknown = next(key for key in value if key not in self.names)
-            sentence = unknown_name(self.name, "field", unknown, self.names)
-            raise msgspec.ValidationError(f"{sentence} - at `{place}`")
-        for name, check in self.inner.items():
-            if name in value:
-                check(value[name], f"{place}.{name}")
+def _limited(form: Form, metadata: tuple[Any, ...], place: str) -> Form:
+    try:
+        constraints = list(constraints_of(metadata))
+    except (TypeError, re.error) as error:
+        raise TypeError(f"{place}: {error}, so nobody would enforce it") from None
+    for constraint in constraints:
+        if constraint.subject not in form.subjects:
+            raise TypeError(
+                f"{place}: `{constraint.name}` says nothing about {form.name or form.words}"
+            )
+    return Limited(form, constraints) if constraints else form
+
+
+def _literal(annotation: Any, place: str) -> Choice:
+    members = _literal_members(annotation)
+    for member in members:
+        if type(member) is int and not -(2**63) <= member < 2**63:
+            raise TypeError(f"{place}: an int in a Literal must be from -2^63 to 2^63-1")
+        if type(member) not in (str, int, bool, type(None)):
+            raise TypeError(
+                f"{place}: a Literal holds str, int, bool or None, not {_shown(member)}"
+            )
+    return Choice(annotation, [(member, member) for member in members])
+
+
+def _literal_members(annotation: Any) -> list[Any]:
+    """Return the members, also those of a Literal in it."""
+    members: list[Any] = []
+    for member in typing.get_args(annotation):
+        inner = _bare(member)
+        members += _literal_members(inner) if typing.get_origin(inner) is Literal else [member]
+    return members
+
+
+def _enum(cls: Any, place: str) -> Choice:
+    if issubclass(cls, enum.Flag):
+        raise TypeError(f"{place}: {_shown(cls)} can't be carried; use an int: `flags.value`")
+    members = [(member, member._value_) for member in cls]
+    kinds = {type(plain) for _, plain in members}
+    if kinds not in ({str}, {int}):
+        raise TypeError(
+            f"{place}: {_shown(cls)} can't be carried: the values of an Enum must be all str or "
+            "all int"
+        )
+    if kinds == {int} and not all(-(2**63) <= plain < 2**63 for _, plain in members):
+        raise TypeError(f"{place}: the values of {_shown(cls)} must be from -2^63 to 2^63-1")
+    return Choice(cls, members, f"a `{cls.__name__}`")
+
+
+def _is_path(annotation: Any) -> bool:
+    kind = kind_of(annotation)
+    return isinstance(kind, type) and issubclass(kind, PurePath)
+
+
+def _without_unset(hint: Any) -> tuple[Any, bool]:
+    """Return the annotation of a field without `msgspec.UnsetType`, and whether that was there."""
+    members = members_of(hint)
+    others = [member for member in members if member is not msgspec.UnsetType]
+    if len(others) == len(members) or not others:
+        return hint, False
+    return functools.reduce(operator.or_, others), True
+
+
+def _field_names(cls: Any, hints: dict[str, Any]) -> list[str]:
+    """Return the fields of a dataclass. Raises TypeError for what is no plain field."""
+    for name, hint in hints.items():
+        if hint is dataclasses.InitVar or isinstance(hint, dataclasses.InitVar):
+            raise TypeError(f"{cls.__qualname__}.{name}: an InitVar can't be carried")
+    names: list[str] = []
+    for field in dataclasses.fields(cls):
+        place = f"{cls.__qualname__}.{field.name}"
+        if not field.init:
+            raise TypeError(f"{place}: a field with init=False can't be carried")
+        if is_foreign(field.default):
+            raise TypeError(
+                f"{place}: its default is a `{type(field.default).__qualname__}` of another "
+                "library, which a dataclass does not ask; put constraints in `Annotated[…]`"
+            )
+        names.append(field.name)
+    return names
+
+
+def _defaults(cls: Any) -> dict[str, Any]:
+    """Return the defaults of a dataclass, and for each that a factory makes that."""
+    found: dict[str, Any] = {}
+    for field in dataclasses.fields(cls):
+        for default in (field.default, field.default_factory):
+            if default is not dataclasses.MISSING:
+                found[field.name] = default
+    return found
+
+
+def _required_keys(cls: Any, hints: dict[str, Any]) -> frozenset[str]:
+    """Return the keys that a TypedDict must have: what a string hides from Python counts too."""
+    required = set(cls.__required_keys__)
+    for name, hint in hints.items():
+        if typing.get_origin(hint) is typing.Required:
+            required.add(name)
+        elif typing.get_origin(hint) is typing.NotRequired:
+            required.discard(name)
+    return frozenset(required)
+
+
+def _instead(annotation: Any) -> str:
+    """Return what to use in place of an annotation that can't be carried, or nothing."""
+    origin = typing.get_origin(annotation) or annotation
+    if isinstance(annotation, TypeVar) or getattr(annotation, "__parameters__", None):
+        return "; write what it stands for"
+    if isinstance(origin, type) and is_record(origin):
+        return "; write a dataclass for each type that it stands for"
+    if isinstance(annotation, str | typing.ForwardRef):
+        return "; what holds itself is a dataclass, or a bare `dict` or `list` of plain values"
+    name = getattr(origin, "__name__", None) or getattr(annotation, "_name", None)
+    instead = _INSTEAD.get(str(name))
+    if instead is not None and getattr(origin, "__module__", "") in _STANDARD:
+        return f"; use {instead}"
+    if isinstance(origin, type):
+        for base in origin.__mro__[1:]:
+            if base in SCALARS and base is not object:
+                return f"; use {base.__name__}: a subclass would arrive as one"
+        if hasattr(origin, "__pydantic_fields__") or hasattr(origin, "__attrs_attrs__"):
+            return "; use a dataclass"
+        if origin.__module__.partition(".")[0] == "numpy":
+            return "; use bool, int, float, str or a list of them"
+    return ""
+
+
+_STANDARD: Final = frozenset(
+    {
+        "builtins",
+        "collections",
+        "collections.abc",
+        "decimal",
+        "fractions",
+        "msgspec",
+        "msgspec._core",
+        "numbers",
+        "typing",
+        "typing_extensions",
+    }
+)
+_INSTEAD: Final = {
+    "Any": "the type that it is; a bare `list` or `dict` holds any plain value",
+    "object": "the type that it is; a bare `list` or `dict` holds any plain value",
+    "Sequence": "`list[…]`, or `tuple[…, ...]`",
+    "MutableSequence": "`list[…]`",
+    "Iterable": "`list[…]`",
+    "Collection": "`list[…]`",
+    "deque": "`list[…]`",
+    "Set": "`set[…]` or `frozenset[…]`",
+    "AbstractSet": "`set[…]` or `frozenset[…]`",
+    "MutableSet": "`set[…]`",
+    "Mapping": "`dict[str, …]`",
+    "MutableMapping": "`dict[str, …]`",
+    "OrderedDict": "`dict[str, …]`",
+    "defaultdict": "`dict[str, …]`",
+    "Counter": "`dict[str, int]`",
+    "bytearray": "`bytes`",
+    "memoryview": "`bytes`",
+    "complex": "`tuple[float, float]`",
+    "range": "`list[int]`, or a dataclass of its ends",
+    "Fraction": "`tuple[int, int]`",
+    "Number": "`int | float`",
+    "Final": "the type in it",
+    "Callable": "a command of its own",
+    "UnsetType": "it in a union, as the field `x: int | UnsetType = UNSET` of a dataclass",
+}
 
 
 def _refuse_unhashable(annotation: Any, place: str) -> None:
@@ -238,20 +443,6 @@ def _refuse_unhashable(annotation: Any, place: str) -> None:
         kind = typing.get_origin(kind_of(member)) or kind_of(member)
         if getattr(kind, "__hash__", None) is None:
             raise TypeError(f"{place}: {_shown(member)} can't stand in a set, which hashes it")
-
-
-def _positions(checks: list[FieldCheck | None]) -> FieldCheck | None:
-    wanted = [(index, check) for index, check in enumerate(checks) if check is not None]
-    if not wanted:
-        return None
-
-    def check_positions(value: Any, place: str) -> None:
-        if isinstance(value, list):
-            for index, check in wanted:
-                if index < len(value):
-                    check(value[index], f"{place}[{index}]")
-
-    return check_positions
 
 
 def _hints(cls: type) -> dict[str, Any]:
@@ -307,12 +498,3 @@ def _annotations(function: Any) -> dict[str, Any]:
 
         return annotationlib.get_annotations(function, format=annotationlib.Format.FORWARDREF)
     return dict(getattr(function, "__annotations__", {}))
-
-
-def unknown_name(owner: str, what: str, name: object, known: Iterable[str]) -> str:
-    shown = str(name)[:80]
-    sentence = f"{owner} has no {what} `{shown}`"
-    import difflib  # noqa: PLC0415 - only a mistake needs it, `import ipcpoll` stays fast
-
-    near = difflib.get_close_matches(shown, sorted(known), n=1)
-    return f"{sentence}; did you mean `{near[0]}`?" if near else sentence

@@ -11,12 +11,13 @@ import collections.abc
 import functools
 import inspect
 import operator
-import types
 import typing
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from enum import Enum, auto
-from typing import Any, Final, Generic, NamedTuple, TypeVar, Union
+from typing import Any, Final, Generic, NamedTuple, TypeVar
+
+from .annotations import kind_of, members_of
 
 T = TypeVar("T")
 T_co = TypeVar("T_co", covariant=True)
@@ -97,16 +98,22 @@ _GENERATORS: Final[dict[Any, Kind]] = {
 
 
 def promise_of(process: Callable[..., Any], annotation: Any, place: str) -> Promise:
-    """Return what `process` promises with its resolved return `annotation`.
+    """Return what `process`, as it stands in its class, promises with its return `annotation`.
 
     Raises TypeError that begins with `place`: what is in the function and what is written behind
     the arrow don't fit, or the annotation leaves out what a piece or an answer is.
     """
-    origin = typing.get_origin(annotation) or annotation
-    args = list(typing.get_args(annotation))
+    bare = kind_of(annotation)  # `type Numbers = Iterator[int]`, `Annotated[Iterator[int], …]`
+    origin = typing.get_origin(bare) or bare
+    args = list(typing.get_args(bare))
     kind = _GENERATORS.get(origin) if isinstance(origin, type) else None
+    decorated, process = process, inspect.unwrap(process)
     if inspect.iscoroutinefunction(process):
         return Promise(Kind.LATER, annotation)
+    if _runs_generators(decorated):
+        if origin is collections.abc.Generator and len(args) > 2:
+            return Promise(Kind.LATER, args[2])  # of the function; decorated, it gives a Deferred
+        process = decorated
     if inspect.isgeneratorfunction(process) and kind is not Kind.STEPS:
         raise TypeError(f"{place}: a generator is annotated `Generator[…]` or `Iterator[…]`")
     if inspect.isasyncgenfunction(process) and kind is not Kind.ASYNC_STEPS:
@@ -140,11 +147,20 @@ def is_deferred(thing: Any) -> bool:
     return hasattr(thing, "addCallbacks") and hasattr(thing, "addBoth")
 
 
+def _runs_generators(function: Any) -> bool:
+    """Return whether a decorator makes a Deferred or a future of a generator."""
+    module = getattr(function, "__globals__", {}).get("__name__")
+    return module in _DECORATORS and not inspect.isgeneratorfunction(function)
+
+
+_DECORATORS: Final = frozenset({"twisted.internet.defer", "tornado.gen"})
+"""Where `inlineCallbacks` and `gen.coroutine` are written."""
+
+
 def _without_turn(annotation: Any) -> Any:
     """Return the annotation of the pieces among what a generator yields."""
-    if annotation is Turn:
-        return typing.NoReturn
-    if typing.get_origin(annotation) in (Union, types.UnionType):
-        pieces = [member for member in typing.get_args(annotation) if member is not Turn]
-        return functools.reduce(operator.or_, pieces) if pieces else typing.NoReturn
-    return annotation
+    members = members_of(kind_of(annotation))
+    if Turn not in members:
+        return annotation
+    pieces = [member for member in members if member is not Turn]
+    return functools.reduce(operator.or_, pieces) if pieces else typing.NoReturn

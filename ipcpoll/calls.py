@@ -125,9 +125,20 @@ def fail(
     except BaseException as problem:
         # Its data can't be carried, or is too large, or its code is no text.
         log.exception(f"error {call.name}", f"the error of {call.name} can't be sent", problem)
+        if getattr(error, "data", None) is not None:
+            try:
+                return protocol.error(call.call_id, _without_data(error, problem))
+            except Exception:
+                pass  # it is the code or the message as well
         name = call.name[:_NAME_SHOWN]
         sentence = f"{name} refused, and why can't be sent: {describe(problem)}"
         return protocol.error(call.call_id, InternalError(sentence[:_FITS_ALWAYS]))
+
+
+def _without_data(error: CommandError, problem: BaseException) -> CommandError:
+    """Return an error whose data can't be sent: by its code the client knows it all the same."""
+    why = str(problem)[:_FITS_ALWAYS]
+    return CommandError(error.code, f"{error.message} (its data can't be sent: {why})")
 
 
 def cancelled_before_its_turn(call: Call, waited: float) -> Cancelled | None:

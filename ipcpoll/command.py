@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Protocol, TypeVar
+from typing import Generic, Protocol, TypeVar
 
 Ctx_contra = TypeVar("Ctx_contra", contravariant=True)
 Answer_co = TypeVar("Answer_co", covariant=True)
 
 
-class Command(Protocol[Ctx_contra, Answer_co]):
+class Command(Protocol, Generic[Ctx_contra, Answer_co]):
     """A dataclass that knows how to process itself.
 
     The annotations of its fields and of `process`'s return *are* the schema; a missing one is a

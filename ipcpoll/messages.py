@@ -13,6 +13,7 @@ from typing import Any, Final, NamedTuple, TypeAlias
 
 from . import codec
 from .errors import MALFORMED, CommandError, WireError, error_from_wire
+from .forms import BARE, Unfit
 from .framing import Payload, frame
 
 ANSWER, ERROR, PIECE = 0, 1, 2
@@ -118,6 +119,17 @@ def text(what: str, value: object) -> str:
     if not isinstance(value, str):
         raise TypeError(f"an error's {what} must be text, not `{type(value).__qualname__}`")
     return str.__str__(value)  # an application's codes may be an enum of text
+
+
+def plain_data(data: object) -> Any:
+    """Return the data of an error, which nothing annotates. Raises TypeError or ValueError."""
+    try:
+        return BARE.plain(data)
+    except Unfit as unfit:
+        error = unfit.kind(unfit.at("data"))
+    except RecursionError:
+        error = ValueError("data is nested too deeply, or holds itself")
+    raise error
 
 
 def is_id(value: Any) -> bool:

@@ -9,9 +9,10 @@ field, when the server is built and not at the first call. After that
 * `CommandType.encode_call`, `CommandType.decode_answer` and `CommandType.decode_piece` are the
   client's halves.
 
-msgspec does the conversion, strictly and in C. What it leaves open is closed here: it ignores
-unknown keys of a dataclass, knows no `Path`, and takes no union of two dataclasses (an answer that
-is one travels as ``["Found", {…}]``).
+What goes out is made plain by the forms of its annotations (`forms`), which refuse whatever would
+arrive as something else. What comes in is looked at by them for what msgspec lets through, and
+converted by msgspec, strictly and in C. An answer that is one of several dataclasses travels as
+``["Found", {…}]``.
 """
 
 from __future__ import annotations
@@ -23,66 +24,31 @@ import operator
 import types
 import typing
 from collections.abc import Iterable, Iterator
-from pathlib import PurePath
+from datetime import datetime
 from typing import Any, TypeAlias, Union
 
 import msgspec
 
 from . import codec
-from .annotations import (
+from .annotations import Reader, is_record, kind_of, members_of, return_annotation
+from .answers import Kind, promise_of
+from .constraints import shown
+from .errors import InvalidArguments, UnknownCommand, WireError
+from .forms import (
     SCALARS,
-    Walker,
-    is_record,
-    kind_of,
-    members_of,
-    return_annotation,
+    Either,
+    Form,
+    Record,
+    Unfit,
+    convert,
+    either,
+    is_limited,
     unknown_name,
 )
-from .answers import Kind, promise_of
-from .errors import InvalidArguments, UnknownCommand, WireError
 from .specialized import TEXTS, specialize
 
 CommandClasses: TypeAlias = "type | types.UnionType | Iterable[type]"
-
-
-def _decode_hook(kind: type, value: Any) -> Any:
-    if isinstance(value, str):
-        return kind(value)
-    raise TypeError(f"Expected `path`, got `{_plain_name(value)}`")  # msgspec adds the place
-
-
-def _encode_hook(value: Any) -> Any:
-    if isinstance(value, PurePath):
-        return str(value)
-    raise TypeError(f"a value of type `{type(value).__qualname__}` can't be carried")
-
-
-def _convert(value: Any, kind: Any) -> Any:
-    try:
-        # Without `bytes` among the builtin types, msgspec takes text for base64.
-        return msgspec.convert(
-            value, kind, builtin_types=(bytes,), str_keys=True, dec_hook=_decode_hook
-        )
-    except TypeError as error:  # an array in a set can't be hashed
-        raise msgspec.ValidationError(str(error)) from None
-
-
-def _to_plain(value: Any) -> Any:
-    try:
-        # The two that can't be carried are named so that they are refused, and not made base64.
-        return msgspec.to_builtins(
-            value,
-            builtin_types=(bytes, bytearray, memoryview),
-            str_keys=True,
-            enc_hook=_encode_hook,
-        )
-    except RecursionError:
-        raise ValueError("it is nested too deeply, or holds itself") from None
-
-
-def _plain_name(value: Any) -> str:
-    names = {type(None): "null", dict: "object", list: "array"}
-    return names.get(type(value), type(value).__name__)
+_TOO_DEEP = "is nested too deeply, or holds itself"
 
 
 # ---------------------------------------------------------------------------------------------
@@ -109,17 +75,17 @@ class CommandType:
     )
 
     def __init__(self, cls: type) -> None:
+        _prove_msgspec()
         self.cls = cls
         self.name = cls.__name__
-        walker = Walker()
-        self._record = walker.record(cls)
+        reader = Reader()
+        self._record = reader.record(cls)
         place = f"{cls.__qualname__}.process"
-        process = inspect.unwrap(cls.process)  # type: ignore[attr-defined]
-        promise = promise_of(process, return_annotation(cls), place)
+        promise = promise_of(cls.process, return_annotation(cls), place)  # type: ignore[attr-defined]
         self.kind = promise.kind
         self.is_plain = promise.kind is Kind.PLAIN
         """Whether what `process` returns is the answer."""
-        self._answer = _AnswerType(promise.answer, place, walker)
+        self._answer = _AnswerType(promise.answer, place, f"{self.name}'s answer", reader)
         self.encode_answer = self._answer.encode
         """Returns an answer as one CBOR item, a large text in parts. Raises TypeError or ValueError
         that says why a value is not what the annotation promises."""
@@ -129,30 +95,34 @@ class CommandType:
         self._piece = (
             None
             if promise.piece is typing.NoReturn
-            else _AnswerType(promise.piece, f"{place}, a piece", walker)
+            else _AnswerType(promise.piece, f"{place}, a piece", f"{self.name}'s piece", reader)
         )
         self._names = [field.name for field in dataclasses.fields(cls)]
         self.prefix = codec.encode(self.name) + codec.map_head(len(self._names))
         """What stands between a call's id and the first field's key."""
         hints = typing.get_type_hints(cls, include_extras=True)
         kinds = [hints[name] for name in self._names]
-        self.read, self._write = specialize(self, cls, self.name, self.prefix, kinds)
+        forms = [self._record.fields[name] for name in self._names]
+        self.read, self._write = specialize(self, cls, self.name, self.prefix, kinds, forms)
         """Reads the fields of a call that was made by `encode_call`: see `specialized.Read`."""
 
     def bind(self, fields: dict[str, Any]) -> Any:
         """Return the command that `fields` describe.
 
-        Raises WireError (invalid-arguments) that names the place. What the class's own
+        Raises WireError (invalid-arguments) that names command and field. What the class's own
         ``__post_init__`` raises comes out as it is, but for ValueError and TypeError, which
         refuse the arguments.
         """
         record = self._record
         try:
             if record.inner or not fields.keys() <= record.names:
-                record(fields, "$")
-            return _convert(fields, self.cls)
+                record.check_fields(fields)
+            return convert(fields, self.cls)
+        except Unfit as unfit:
+            sentence = unfit.at(self.name)
         except msgspec.ValidationError as error:
-            raise WireError(InvalidArguments.CODE, str(error)) from None
+            sentence = _explained(record, fields, self.name, error, lenient=False)
+        raise WireError(InvalidArguments.CODE, sentence)
 
     def encode_call(self, call_id: bytes, command: Any) -> codec.Item:
         """Return the payload of a call (or, with a null id, of a notification).
@@ -164,19 +134,35 @@ class CommandType:
             payload = self._write(call_id, command)
             if payload is not None:
                 return payload
-        except (TypeError, ValueError):
+        except (TypeError, ValueError, AttributeError):
             pass  # which of the fields it was is found out below
-        parts = [b"\x83", call_id, self.prefix]
+        record = self._record
+        parts: list[bytes] = []
         is_large = False
+        written = 0
         for name in self._names:
             try:
-                items = codec.encode_parts(_to_plain(getattr(command, name)))
+                value = getattr(command, name)
+                if value is msgspec.UNSET and name in record.unset:
+                    continue
+                items = codec.encode_parts(record.fields[name].plain(value))
+            except AttributeError:
+                raise TypeError(f"{self.name}.{name} has no value") from None
+            except Unfit as unfit:
+                raise unfit.kind(unfit.at(f"{self.name}.{name}")) from None
+            except RecursionError:
+                raise ValueError(f"{self.name}.{name} {_TOO_DEEP}") from None
             except (TypeError, ValueError) as error:
                 kind = TypeError if isinstance(error, TypeError) else ValueError
                 raise kind(f"{self.name}.{name}: {error}") from None
             parts += codec.encode(name), *items
             is_large = is_large or len(items) > 1
-        return tuple(parts) if is_large else b"".join(parts)
+            written += 1
+        prefix = self.prefix
+        if written < len(self._names):
+            prefix = codec.encode(self.name) + codec.map_head(written)
+        whole = (b"\x83", call_id, prefix, *parts)
+        return whole if is_large else b"".join(whole)
 
     def encode_piece(self, value: Any) -> bytes:
         """Return one piece of the answer as one CBOR item. Raises as `encode_answer`."""
@@ -194,9 +180,14 @@ class CommandType:
 
 
 @functools.lru_cache(maxsize=1024)
-def resolve(cls: type) -> CommandType:
+def resolve(cls: Any) -> CommandType:
     """Return `cls` resolved, from a cache. Raises TypeError that names class and field."""
     if not is_record(cls):
+        if isinstance(cls, type) and issubclass(cls, type):
+            raise TypeError(
+                "a class is no command, make one of it: `client.call(Stop())`, and not "
+                "`client.call(Stop)`"
+            )
         raise TypeError(f"a command must be a dataclass, and {cls!r} is none")
     process = getattr(cls, "process", None)
     if not callable(process):
@@ -271,14 +262,16 @@ def _classes(commands: Any) -> list[type]:
 
 
 class _AnswerType:
-    """The return annotation of `process`: one msgspec type, or a union of dataclasses."""
+    """The return annotation of `process`: one annotation, or a union of dataclasses."""
 
-    __slots__ = ("_annotation", "_as_they_are", "_tags")
+    __slots__ = ("_annotation", "_as_is", "_form", "_is_limited", "_owner", "_tagged", "_tags")
 
-    def __init__(self, annotation: Any, place: str, walker: Walker) -> None:
+    def __init__(self, annotation: Any, place: str, owner: str, reader: Reader) -> None:
         members = members_of(annotation)
         records = [member for member in members if is_record(member)]
+        self._owner = owner
         self._tags: dict[str, type] = {}
+        self._tagged: dict[str, Record] = {}
         if len(records) > 1:
             members = [member for member in members if member not in records]
             if any(kind_of(member) not in SCALARS for member in members):
@@ -287,44 +280,131 @@ class _AnswerType:
                     f"and nothing else: {annotation}"
                 )
             for record in records:
-                walker.check(record, place)
                 if record.__name__ in self._tags:
                     raise TypeError(f"{place}: two answers are named {record.__name__}")
                 self._tags[record.__name__] = record
+                self._tagged[record.__name__] = reader.record(record)
             # What stands beside the dataclasses; an empty union takes nothing.
             annotation = functools.reduce(operator.or_, members) if members else typing.NoReturn
-        if members:
-            walker.check(annotation, place)
         self._annotation = annotation
-        self._as_they_are = frozenset(member for member in members if member in SCALARS)
+        self._form: Form | None = reader.form(annotation, place) if members else None
+        self._as_is = frozenset() if self._form is None else self._form.as_is - _limited(self._form)
+        forms = [*self._tagged.values(), *([] if self._form is None else [self._form])]
+        self._is_limited = any(is_limited(form) for form in forms)
 
     def encode(self, value: Any) -> codec.Item:
         kind = value.__class__
-        if kind in self._as_they_are:
+        if kind in self._as_is:
             if kind in TEXTS and len(value) >= codec.LARGE:
                 return codec.encode_parts(value)
             return codec.encode(value)
-        plain = _to_plain(value)
-        if self._tags:
-            name = type(value).__name__
-            if self._tags.get(name) is type(value):
-                _convert(plain, type(value))
-                return codec.encode([name, plain])
-        self._convert_other(plain)
-        return codec.encode(plain)
+        try:
+            return codec.encode(self._plain(value))
+        except Unfit as unfit:
+            error = unfit.kind(unfit.at(self._owner))
+        except RecursionError:
+            error = ValueError(f"{self._owner} {_TOO_DEEP}")
+        raise error
+
+    def _plain(self, value: Any) -> Any:
+        name = type(value).__name__
+        record = self._tagged.get(name)
+        if record is not None and self._tags[name] is type(value):
+            return [name, self._checked(record, value)]
+        if self._form is None:
+            raise Unfit(self._expected(value))
+        if self._tags and type(value) not in self._form.classes:
+            raise Unfit(self._expected(value))
+        return self._checked(self._form, value)
+
+    def _checked(self, form: Form, value: Any) -> Any:
+        plain = form.plain(value)
+        if self._is_limited and form.check is not None:
+            form.check(plain)
+        return plain
+
+    def _expected(self, value: Any) -> str:
+        words = [f"`{name}`" for name in self._tags]
+        if self._form is not None:
+            inner = self._form.members if isinstance(self._form, Either) else [self._form]
+            words += [form.words for form in inner]
+        return f"must be {either(words)}, not {shown(value)}"
 
     def decode(self, plain: Any) -> Any:
-        if plain.__class__ in self._as_they_are:
+        if plain.__class__ in self._as_is:
             return plain
         if self._tags and type(plain) is list and len(plain) == 2 and type(plain[0]) is str:
             record = self._tags.get(plain[0])
             if record is not None:
-                return _convert(plain[1], record)
-        return self._convert_other(plain)
+                return self._converted(self._tagged[plain[0]], plain[1], record)
+            if self._form is None:
+                words = f"is a `{plain[0][:80]}`, and this side knows {', '.join(self._tags)}"
+                raise msgspec.ValidationError(f"{self._owner} {words}")
+        if self._form is None:
+            raise msgspec.ValidationError(f"{self._owner} {self._expected(plain)}")
+        return self._converted(self._form, plain, self._annotation)
 
-    def _convert_other(self, plain: Any) -> Any:
-        """Convert what is not one of several dataclasses."""
-        if self._annotation is typing.NoReturn:
-            expected = ", ".join(self._tags)
-            raise msgspec.ValidationError(f"Expected one of {expected}, got `{_plain_name(plain)}`")
-        return _convert(plain, self._annotation)
+    def _converted(self, form: Form, plain: Any, kind: Any) -> Any:
+        try:
+            return convert(plain, kind)
+        except msgspec.ValidationError as error:
+            sentence = _explained(form, plain, self._owner, error, lenient=True)
+        raise msgspec.ValidationError(sentence)
+
+
+def _limited(form: Form) -> frozenset[type]:
+    """Return the classes of values that have to be looked at, though they travel as they are."""
+    return form.as_is if is_limited(form) else frozenset()
+
+
+def _explained(form: Form, plain: Any, place: str, error: Exception, *, lenient: bool) -> str:
+    """Return why msgspec refused a plain value, in our words; its own where we find nothing.
+
+    That is where a `__post_init__` refused: they are the words of the program.
+    """
+    try:
+        form.explain(plain, lenient=lenient)
+    except Unfit as unfit:
+        return unfit.at(place)
+    words, _, where = str(error).partition(" - at `$")
+    return f"{place}{where.removesuffix('`')}: {words}" if where.removesuffix("`") else words
+
+
+@functools.cache
+def _prove_msgspec() -> None:
+    """Raise RuntimeError where this msgspec converts what must be refused.
+
+    It is strict in the releases that ipcpoll was tested with, and what comes in is converted by it.
+    """
+    for plain, kind in _STRICT:
+        try:
+            convert(plain, kind)
+        except msgspec.ValidationError:
+            continue
+        raise RuntimeError(
+            f"msgspec {msgspec.__version__} takes {plain!r} for {kind}: ipcpoll can't use this "
+            "release; install another"
+        )
+
+
+_STRICT: list[tuple[Any, Any]] = [
+    ("3", int),
+    (3.0, int),
+    (True, int),
+    (None, int),
+    (1, bool),
+    ("true", bool),
+    ("1.5", float),
+    (True, float),
+    (1, str),
+    (b"a", str),
+    ("YQ==", bytes),
+    (0, None),
+    ({}, list),
+    ("ab", list[str]),
+    ([1], dict),
+    (1, datetime),
+    (True, typing.Literal[1]),
+    ([1], tuple[int, int]),
+]
+"""Plain values, and what none of them may be taken for."""

@@ -76,6 +76,9 @@ class Server(Generic[C]):
     after its last fork.
     """
 
+    _closed = True
+    """For `__del__`, until there is something to close: also where the arguments were wrong."""
+
     def __init__(
         self,
         address: str | PathLike[str],
@@ -83,7 +86,6 @@ class Server(Generic[C]):
         *,
         limits: Limits = DEFAULT_LIMITS,
     ) -> None:
-        self._closed = True  # for `__del__`, until there is something to close
         self._start(lambda: listen(address, limits.backlog), CommandSet(commands), limits)
 
     @classmethod

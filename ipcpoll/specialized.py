@@ -26,7 +26,7 @@ For ``Add(a: int, b: int)`` they look like this, in which `scalar_item` and `ite
     def write(call_id, command):
         v0 = command.a
         v1 = command.b
-        if v0.__class__ in scalars and v1.__class__ in scalars:
+        if v0.__class__ is k0 and v1.__class__ is k1:
             return form % (call_id, item(v0), item(v1))
         return None
 
@@ -48,6 +48,7 @@ from collections.abc import Callable, Sequence
 from typing import Any, Final, TypeAlias
 
 from . import codec
+from .forms import Form
 
 Read: TypeAlias = "Callable[[bytes, int, int | None], tuple[Any, ...] | None]"
 """Reads the fields of a call in `data` from `at` on, behind the head of their map.
@@ -58,21 +59,28 @@ Returns None, or raises IndexError, for anything but small scalars in the order 
 the end.
 """
 Write: TypeAlias = "Callable[[bytes, Any], bytes | None]"
-"""Returns the payload of a call with an id that is encoded already; None: not all is scalar, or a
-field that is annotated as text and nothing else has more of it than is to be copied."""
+"""Returns the payload of a call with an id that is encoded already; None: not every field has a
+scalar that travels as it is, or one that is annotated as text and nothing else has more of it than
+is to be copied."""
 
-SCALARS: Final = frozenset({bool, int, float, str, bytes, type(None)})
 TEXTS: Final = frozenset({str, bytes})
-"""Those of them that can be large."""
+"""The scalars that can be large."""
+_EXACT: Final = 2**53
+"""Up to here a float equals each int, so an int may be written in place of it."""
 
 
 def specialize(
-    command_type: object, cls: type, name: str, prefix: bytes, kinds: Sequence[Any]
+    command_type: object,
+    cls: type,
+    name: str,
+    prefix: bytes,
+    kinds: Sequence[Any],
+    forms: Sequence[Form],
 ) -> tuple[Read, Write]:
     """Return the two functions for a dataclass.
 
     `prefix` is what stands between a call's id and the first key; `kinds` are the annotations of
-    the fields.
+    the fields, and `forms` what was made of these.
     """
     fields = [field.name for field in dataclasses.fields(cls)]
     keys = [codec.encode(field) for field in fields]
@@ -84,13 +92,14 @@ def specialize(
         "form": b"\x83%b" + b"%b".join(_literal(same) for same in _joined(prefix, keys)),
         "item": codec.encode,
         "new": object.__new__,
-        "scalars": SCALARS,
+        "exact": _EXACT,
         "large": codec.LARGE,
         "set_attribute": object.__setattr__,
         "scalar_item": codec.scalar_item,
         **{f"k{i}": kind for i, kind in enumerate(kinds)},
+        **{f"as_is{i}": form.as_is for i, form in enumerate(forms)},
     }
-    exec("\n".join([*_read_lines(cls, fields, keys), *_write_lines(fields, kinds)]), names)
+    exec("\n".join([*_read_lines(cls, fields, keys), *_write_lines(fields, kinds, forms)]), names)
     return names["read"], names["write"]
 
 
@@ -154,22 +163,30 @@ def _is_frozen(cls: Any) -> bool:
     return frozen
 
 
-def _write_lines(fields: list[str], kinds: Sequence[Any]) -> list[str]:
+def _write_lines(fields: list[str], kinds: Sequence[Any], forms: Sequence[Form]) -> list[str]:
     values = [f"v{i}" for i in range(len(fields))]
     lines = ["def write(call_id, command):"]
+    if not all(form.as_is for form in forms):
+        return [*lines, "    return None"]
     lines += [f"    {value} = command.{name}" for value, name in zip(values, fields, strict=True)]
     items = "".join(f", item({value})" for value in values)
     if not fields:
         return [*lines, "    return form % (call_id,)"]
-    scalar = " and ".join(
-        f"{value}.__class__ is k{i} and len({value}) < large"
-        if kinds[i] is str or kinds[i] is bytes  # which need not be hashable
-        else f"{value}.__class__ in scalars"
-        for i, value in enumerate(values)
-    )
+    fits = " and ".join(_fits(i, kind) for i, kind in enumerate(kinds))
     return [
         *lines,
-        f"    if {scalar}:",
+        f"    if {fits}:",
         f"        return form % (call_id{items})",
         "    return None",
     ]
+
+
+def _fits(i: int, kind: Any) -> str:
+    """Return the condition under which a value travels as it is, and is no large text."""
+    if kind is str or kind is bytes:  # others need not even be hashable
+        return f"v{i}.__class__ is k{i} and len(v{i}) < large"
+    if kind is int or kind is bool:
+        return f"v{i}.__class__ is k{i}"
+    if kind is float:
+        return f"(v{i}.__class__ is float or v{i}.__class__ is int and -exact <= v{i} <= exact)"
+    return f"v{i}.__class__ in as_is{i}"

@@ -45,7 +45,10 @@ def decoded(name: str, decode: Callable[[Any], R], value: Any) -> R:
 
 def not_as_annotated(name: str, error: msgspec.ValidationError) -> InternalError:
     """Return the error for an answer that its annotation rules out."""
-    return InternalError(f"the answer of {name} is not what its annotation says: {error}")
+    return InternalError(
+        f"the answer of {name} is not what its annotation says here: {error}; the two sides seem "
+        f"to have different versions of {name}"
+    )
 
 
 class PumpedFuture(Future[R]):

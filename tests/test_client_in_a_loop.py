@@ -14,6 +14,7 @@ import threading
 import time
 import weakref
 from contextlib import contextmanager
+from dataclasses import dataclass
 
 import pytest
 from fake_server import FakeServer, be_silent, poll_until
@@ -164,9 +165,21 @@ def test_result_in_another_thread_waits_for_the_poll(fake, client):
     assert got == [5]
 
 
+@dataclass
+class OtherEcho:
+    """Another version of `Echo`."""
+
+    value: str
+
+    def process(self, ctx: object) -> str: ...
+
+
+OtherEcho.__name__ = "Echo"
+
+
 def test_errors_have_their_classes(server):
     with Client(server.address) as client:
-        wrong, refused = client.submit(Echo("x")), client.submit(Refuse("mine", "no"))
+        wrong, refused = client.submit(OtherEcho("x")), client.submit(Refuse("mine", "no"))
         both_until(server, client, refused.done)
         assert isinstance(wrong.exception(), InvalidArguments)
         with pytest.raises(CommandError, match=r"no \[mine\]"):

@@ -906,7 +906,8 @@ def test_error_may_have_so_many_bytes_whatever_the_limit_says():
         (
             CommandError("a", "why", {"at": 1j}),
             TypeError,
-            "a value of type `complex` can't be carried - at `$.data.at`",
+            "data['at'] is a value of type `complex`; without an annotation only None, bool, int, "
+            "float, str, bytes, list and dict are carried",
         ),
         (
             CommandError("a", "why", ["\ud800"]),

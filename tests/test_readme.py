@@ -39,7 +39,12 @@ COMMANDS = {
 }
 
 # How a Python block is run: beside which server, and with which arguments.
-MODULES = {"README.md calc.py", "docs/answers.md desk.py", "docs/clients.md render.py"}
+MODULES = {
+    "README.md calc.py",
+    "docs/answers.md desk.py",
+    "docs/clients.md render.py",
+    "docs/commands.md parts.py",
+}
 SERVERS = {
     "README.md app.py",
     "README.md watch.py",

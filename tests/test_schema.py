@@ -5,14 +5,16 @@ import collections
 import collections.abc
 import concurrent.futures
 import enum
+import fractions
 import functools
+import numbers
 import re
 import sys
 import typing
 from dataclasses import InitVar, dataclass, field, make_dataclass
 from datetime import UTC, date, datetime, time, timedelta, timezone, tzinfo
 from decimal import Decimal
-from pathlib import Path, PurePosixPath
+from pathlib import Path, PurePosixPath, WindowsPath
 from typing import (
     Annotated,
     Any,
@@ -31,15 +33,19 @@ from uuid import UUID
 
 import cbor2
 import msgspec
+import numpy
 import pytest
 import typing_extensions
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from msgspec import Meta
+from twisted.internet import defer
 from wire import PLAIN, fault
 
-from ipcpoll.answers import Kind, Subscription, Turn
+from ipcpoll import schema
+from ipcpoll.answers import Kind, Subscription, Turn, is_deferred
 from ipcpoll.codec import Decoder, encode
+from ipcpoll.command import Command
 from ipcpoll.errors import WireError
 from ipcpoll.framing import frame
 from ipcpoll.limits import DEFAULT_LIMITS
@@ -51,6 +57,19 @@ if typing.TYPE_CHECKING:
 
 DECODER = Decoder()
 NULL_ID = encode(None)
+
+
+def other(name):
+    """Return what is said where the two ends do not agree on a class."""
+    return f"; the two sides may have different versions of {name}"
+
+
+# How some of the sentences end.
+KEYS = "; keys are str, int, float, an Enum, a Literal, a date or time, Decimal or UUID"
+BARE = "; without an annotation only None, bool, int, float, str, bytes, list and dict are carried"
+SAY = "; use the type that it is; a bare `list` or `dict` holds any plain value"
+ONLY_WHOLE = "; only a whole answer may be one of several dataclasses"
+APART = " and can't be told apart; use one of them, or two fields"
 
 
 # ---------------------------------------------------------------------------------------------
@@ -151,8 +170,8 @@ INTS = st.integers(-(2**63), 2**64 - 1)
 FLOATS = st.floats(allow_nan=False)
 WORDS = st.text(max_size=8)
 ZONES = st.none() | st.integers(-14 * 60, 14 * 60).map(lambda m: timezone(timedelta(minutes=m)))
-DATETIMES = st.datetimes(timezones=ZONES)
-TIMES = st.times(timezones=st.none() | st.just(UTC))
+DATETIMES = st.datetimes(timezones=ZONES).filter(lambda moment: moment.tzinfo or not moment.fold)
+TIMES = st.times(timezones=ZONES).filter(lambda moment: moment.tzinfo or not moment.fold)
 DECIMALS = st.decimals(allow_nan=False)
 PATHS = st.lists(st.sampled_from(["a", "..", "b c", "é"])).map(lambda parts: Path("/", *parts))
 POINTS = st.builds(Point, INTS, INTS)
@@ -295,7 +314,7 @@ def test_named_types_are_carried_unless_they_hold_themselves():
     names = {}
     exec("type Ints = list[int]\ntype Nest = list[Nest] | int", names)
     assert there_and_back(names["Ints"], [1, 2]) == [1, 2]
-    with pytest.raises(TypeError, match=r"^Cmd.x: .*Nest.* holds itself$"):
+    with pytest.raises(TypeError, match=r"^Cmd.x: .*Nest.* holds itself; use a"):
         resolve(command(names["Nest"]))
 
 
@@ -480,35 +499,59 @@ SELF = []
 SELF.append(SELF)
 
 WRONG_ANSWERS = [
-    (int, "3", "Expected `int`, got `str`"),
-    (int, True, "Expected `int`, got `bool`"),
-    (int, None, "Expected `int`, got `null`"),
-    (None, 3, "Expected `null`, got `int`"),
+    (int, "3", "Cmd's answer must be an int, not '3'"),
+    (int, True, "Cmd's answer must be an int, not True"),
+    (int, None, "Cmd's answer must be an int, not None"),
+    (None, 3, "Cmd's answer must be None, not 3"),
     (int, 2**64, "an integer outside -2^63 to 2^64-1 - at `$`"),
     (list[int], [1, 2**64], "an integer outside -2^63 to 2^64-1 - at `$[1]`"),
     (str, "\ud800", "text with a lone surrogate - at `$`"),
-    (str, b"raw", "Expected `str`, got `bytes`"),
-    (bytes, "text", "Expected `bytes`, got `str`"),
-    (bytes, bytearray(b"raw"), "a value of type `bytearray` can't be carried - at `$`"),
-    (str, memoryview(b"raw"), "Expected `str`, got `bytes`"),
-    (list, [memoryview(b"raw")], "a value of type `memoryview` can't be carried - at `$[0]`"),
-    (list[int], [1, "2"], "Expected `int`, got `str` - at `$[1]`"),
-    (Point, Point("1"), "Expected `int`, got `str` - at `$.x`"),
-    (Point, 5, "Expected `object`, got `int`"),
-    (Percent, 101, "Expected `int` <= 100"),
-    (Path, 5, "Expected `path`, got `int`"),
-    (dict, {1: {b"a": 1}}, "Only dicts with str-like or number-like keys are supported"),
-    (list, [object()], "a value of type `object` can't be carried"),
-    (list, SELF, "it is nested too deeply, or holds itself"),
-    (dict, {"a": 1j}, "a value of type `complex` can't be carried"),
-    (Found | Lost, 5, "Expected one of Found, Lost, got `int`"),
-    (Found | Lost, None, "Expected one of Found, Lost, got `null`"),
-    (Found | Lost, [1], "Expected one of Found, Lost, got `array`"),
-    (Found | Lost, Point(1), "Expected one of Found, Lost, got `object`"),
-    (Found | Lost, Unlike(Point(1)), "Expected one of Found, Lost, got `object`"),
-    (Found | Lost, Lost(5), "Expected `str`, got `int` - at `$.why`"),
-    (Found | Lost | None, 5, "Expected `null`, got `int`"),
-    (Found | Lost | int | str, 5.5, "Expected `int | str`, got `float`"),
+    (str, b"raw", "Cmd's answer must be a str, not b'raw'"),
+    (bytes, "text", "Cmd's answer must be bytes, not 'text'"),
+    (
+        bytes,
+        bytearray(b"raw"),
+        "Cmd's answer must be bytes, not a value of type `bytearray`; give `bytes(…)` of it",
+    ),
+    (str, memoryview(b"raw"), "Cmd's answer must be a str, not a value of type `memoryview`"),
+    (
+        list,
+        [memoryview(b"raw")],
+        "Cmd's answer[0] is a value of type `memoryview`" + BARE + "; give `bytes(…)` of it",
+    ),
+    (list[int], [1, "2"], "Cmd's answer[1] must be an int, not '2'"),
+    (Point, Point("1"), "Cmd's answer.x must be an int, not '1'"),
+    (Point, 5, "Cmd's answer must be a `Point`, not 5"),
+    (Percent, 101, "Cmd's answer must be at most 100, not 101"),
+    (Path, 5, "Cmd's answer must be a `Path`, not 5"),
+    (dict, {1: {b"a": 1}}, "Cmd's answer has a key that must be a str, not 1"),
+    (
+        list,
+        [object()],
+        "Cmd's answer[0] is a value of type `object`" + BARE,
+    ),
+    (list, SELF, "Cmd's answer is nested too deeply, or holds itself"),
+    (
+        dict,
+        {"a": 1j},
+        "Cmd's answer['a'] is a value of type `complex`" + BARE,
+    ),
+    (Found | Lost, 5, "Cmd's answer must be `Found` or `Lost`, not 5"),
+    (Found | Lost, None, "Cmd's answer must be `Found` or `Lost`, not None"),
+    (Found | Lost, [1], "Cmd's answer must be `Found` or `Lost`, not a list"),
+    (Found | Lost, Point(1), "Cmd's answer must be `Found` or `Lost`, not a value of type `Point`"),
+    (
+        Found | Lost,
+        Unlike(Point(1)),
+        "Cmd's answer must be `Found` or `Lost`, not a value of type `Unlike`",
+    ),
+    (Found | Lost, Lost(5), "Cmd's answer.why must be a str, not 5"),
+    (Found | Lost | None, 5, "Cmd's answer must be `Found`, `Lost` or None, not 5"),
+    (
+        Found | Lost | int | str,
+        5.5,
+        "Cmd's answer must be `Found`, `Lost`, an int or a str, not 5.5",
+    ),
 ]
 
 
@@ -614,6 +657,18 @@ class GhostDict(TypedDict):
     x: "Nobody"  # noqa: F821 - what is tested
 
 
+@dataclass
+class Stack(list, Generic[T]):
+    x: int = 0
+
+
+@dataclass(frozen=True)
+class Tags:
+    """Has a hash, and can't be hashed."""
+
+    of: list[str]
+
+
 class Text(str):
     __slots__ = ()
 
@@ -621,73 +676,156 @@ class Text(str):
 Untyped = collections.namedtuple("Untyped", "a b")
 
 REFUSED_FIELDS = [
-    (complex, "Cmd.x: `complex` can't be carried"),
-    (object, "Cmd.x: `object` can't be carried"),
-    (Any, "Cmd.x: `Any` can't be carried"),
+    (complex, "Cmd.x: `complex` can't be carried; use `tuple[float, float]`"),
+    (
+        object,
+        "Cmd.x: `object` can't be carried" + SAY,
+    ),
+    (
+        Any,
+        "Cmd.x: `Any` can't be carried" + SAY,
+    ),
     (type, "Cmd.x: `type` can't be carried"),
-    (bytearray, "Cmd.x: `bytearray` can't be carried"),
-    (memoryview, "Cmd.x: `memoryview` can't be carried"),
-    (range, "Cmd.x: `range` can't be carried"),
+    (bytearray, "Cmd.x: `bytearray` can't be carried; use `bytes`"),
+    (memoryview, "Cmd.x: `memoryview` can't be carried; use `bytes`"),
+    (range, "Cmd.x: `range` can't be carried; use `list[int]`, or a dataclass of its ends"),
     (Exception, "Cmd.x: `Exception` can't be carried"),
     (tzinfo, "Cmd.x: `tzinfo` can't be carried"),
-    (Text, "Cmd.x: `Text` can't be carried"),
+    (Text, "Cmd.x: `Text` can't be carried; use str: a subclass would arrive as one"),
     (Struct, "Cmd.x: `Struct` can't be carried"),
-    (Rights, "Cmd.x: `Rights` can't be carried"),
-    (collections.OrderedDict, "Cmd.x: `OrderedDict` can't be carried"),
-    (collections.deque, "Cmd.x: `deque` can't be carried"),
-    (collections.abc.Sequence[int], "Cmd.x: `collections.abc.Sequence[int]` can't be carried"),
+    (Rights, "Cmd.x: `Rights` can't be carried; use an int: `flags.value`"),
+    (collections.OrderedDict, "Cmd.x: `OrderedDict` can't be carried; use `dict[str, …]`"),
+    (collections.deque, "Cmd.x: `deque` can't be carried; use `list[…]`"),
+    (
+        collections.abc.Sequence[int],
+        "Cmd.x: `collections.abc.Sequence[int]` can't be "
+        "carried; use `list[…]`, or `tuple[…, ...]`",
+    ),
     (
         collections.abc.Mapping[str, int],
-        "Cmd.x: `collections.abc.Mapping[str, int]` can't be carried",
+        "Cmd.x: `collections.abc.Mapping[str, int]` can't be carried; use `dict[str, …]`",
     ),
-    (T, "Cmd.x: `~T` can't be carried"),
+    (fractions.Fraction, "Cmd.x: `Fraction` can't be carried; use `tuple[int, int]`"),
+    (numbers.Number, "Cmd.x: `Number` can't be carried; use `int | float`"),
+    (
+        numpy.float64,
+        "Cmd.x: `float64` can't be carried; use float: a subclass would arrive as one",
+    ),
+    (numpy.int64, "Cmd.x: `int64` can't be carried; use bool, int, float, str or a list of them"),
+    (
+        numpy.ndarray,
+        "Cmd.x: `ndarray` can't be carried; use bool, int, float, str or a list of them",
+    ),
+    (WindowsPath, "Cmd.x: `WindowsPath` can't be carried: there are no such paths on this system"),
+    (
+        Stack,
+        "Stack: a dataclass that is a `list` as well can't be carried: only its fields would be",
+    ),
+    (dict[Literal["1", 1], int], "can't be told apart as text"),
+    (dict[Literal["a", None], int], "can't be told apart as text"),
+    (dict[Literal["a", True], int], "can't be told apart as text"),
+    (T, "Cmd.x: `~T` can't be carried; write what it stands for"),
     (5, "Cmd.x: `5` can't be carried"),
-    (typing.Final[int], "Cmd.x: `typing.Final[int]` can't be carried"),
+    (typing.Final[int], "Cmd.x: `typing.Final[int]` can't be carried; use the type in it"),
     (InitVar[int], "Cmd.x: an InitVar can't be carried"),
-    (list[complex], "Cmd.x[]: `complex` can't be carried"),
-    (tuple[int, complex], "Cmd.x[1]: `complex` can't be carried"),
-    (tuple[complex, ...], "Cmd.x[]: `complex` can't be carried"),
-    (dict[str, Any], "Cmd.x[]: `Any` can't be carried"),
-    (dict[str, list[object]], "Cmd.x[][]: `object` can't be carried"),
-    (int | complex, "Cmd.x: `complex` can't be carried"),
-    (Annotated[complex, "a note"], "Cmd.x: `complex` can't be carried"),
-    (dict[bytes, int], "Cmd.x: `bytes` can't be the key of a map"),
-    (dict[bool, int], "Cmd.x: `bool` can't be the key of a map"),
-    (dict[Path, int], "Cmd.x: `Path` can't be the key of a map"),
-    (dict[Pair, int], "Cmd.x: `Pair` can't be the key of a map"),
-    (dict[tuple[int, int], int], "Cmd.x: `tuple[int, int]` can't be the key of a map"),
-    (dict[str | int, int], "Cmd.x: `str | int` can't be the key of a map"),
+    (list[complex], "Cmd.x[]: `complex` can't be carried; use `tuple[float, float]`"),
+    (tuple[int, complex], "Cmd.x[1]: `complex` can't be carried; use `tuple[float, float]`"),
+    (tuple[complex, ...], "Cmd.x[]: `complex` can't be carried; use `tuple[float, float]`"),
+    (
+        dict[str, Any],
+        "Cmd.x[]: `Any` can't be carried" + SAY,
+    ),
+    (
+        dict[str, list[object]],
+        "Cmd.x[][]: `object` can't be carried" + SAY,
+    ),
+    (int | complex, "Cmd.x: `complex` can't be carried; use `tuple[float, float]`"),
+    (Annotated[complex, "a note"], "Cmd.x: `complex` can't be carried; use `tuple[float, float]`"),
+    (
+        dict[bytes, int],
+        "Cmd.x: `bytes` can't be the key of a map" + KEYS,
+    ),
+    (
+        dict[bool, int],
+        "Cmd.x: `bool` can't be the key of a map" + KEYS,
+    ),
+    (
+        dict[Path, int],
+        "Cmd.x: `Path` can't be the key of a map" + KEYS,
+    ),
+    (
+        dict[Pair, int],
+        "Cmd.x: `Pair` can't be the key of a map" + KEYS,
+    ),
+    (
+        dict[tuple[int, int], int],
+        "Cmd.x: `tuple[int, int]` can't be the key of a map" + KEYS,
+    ),
+    (
+        dict[str | int, int],
+        "Cmd.x: `str | int` can't be the key of a map" + KEYS,
+    ),
     (set[list[int]], "Cmd.x: `list[int]` can't stand in a set, which hashes it"),
     (frozenset[dict], "Cmd.x: `dict` can't stand in a set, which hashes it"),
     (set[Point], "Cmd.x: `Point` can't stand in a set, which hashes it"),
     (set[int | Point], "Cmd.x: `Point` can't stand in a set, which hashes it"),
     (set[Profile], "Cmd.x: `Profile` can't stand in a set, which hashes it"),
-    (set[Annotated[set[int], "a note"]], "can't stand in a set, which hashes it"),
+    (
+        set[Annotated[set[int], "a note"]],
+        "Cmd.x: `typing.Annotated[set[int], 'a note']` can't stand in a set, which hashes it",
+    ),
     (Untyped, "Cmd.x: `Untyped` says no types; use NamedTuple"),
-    (Chain, "Cmd.x: `Chain` holds itself"),
-    (Box, "Box.x: `~T` can't be carried"),
-    (Box[int], "Box[int]` can't be carried"),
-    (IntBox, "IntBox.x: `~T` can't be carried"),
+    (
+        Chain,
+        "Cmd.x: `Chain` holds itself; use a dataclass, or a bare `dict` or `list` of plain values",
+    ),
+    (Box, "Box.x: `~T` can't be carried; write what it stands for"),
+    (
+        Box[int],
+        "Box[int]` can't be carried; write a dataclass for each type that it stands for",
+    ),
+    (IntBox, "IntBox.x: `~T` can't be carried; write what it stands for"),
     (Hidden, "Hidden.x: a field with init=False can't be carried"),
     (Initial, "Initial.x: an InitVar can't be carried"),
     (BareInitial, "BareInitial.x: an InitVar can't be carried"),
-    (Inner, "Inner.x: `complex` can't be carried"),
-    (list[Inner], "Inner.x: `complex` can't be carried"),
+    (Inner, "Inner.x: `complex` can't be carried; use `tuple[float, float]`"),
+    (list[Inner], "Inner.x: `complex` can't be carried; use `tuple[float, float]`"),
     (Ghost, "Ghost.z: the annotation can't be resolved: name 'Nobody' is not defined"),
     (GhostDict, "GhostDict.x: the annotation can't be resolved: name 'Nobody' is not defined"),
     ("Nobody", "Cmd.x: the annotation can't be resolved: name 'Nobody' is not defined"),
-    # msgspec's own words, behind the place
-    (Mixed, "Cmd.x: Enums must contain either all str or all int values"),
-    (Empty, "Cmd.x: Enum types must have at least one item"),
-    (Literal[b"a"], "Cmd.x: Literal may only contain"),
-    (Found | Lost, "Cmd.x: Type unions may not contain more than one dataclass"),
-    (list[Found | Lost], "Cmd.x: Type unions may not contain more than one dataclass"),
-    (Found | dict[str, int], "Cmd.x: Type unions may not contain"),
-    (list[int] | set[int], "Cmd.x: Type unions may not contain more than one array-like"),
-    (str | datetime, "Cmd.x: Type unions may not contain more than one str-like"),
-    (str | bytes, "Cmd.x: Type unions may not contain more than one str-like"),
-    (str | Path, "Cmd.x: Type unions containing a custom type may not contain"),
-    (Annotated[int, Meta(min_length=1)], "Cmd.x: Can only set `min_length` on"),
+    (Mixed, "Cmd.x: `Mixed` can't be carried: the values of an Enum must be all str or all int"),
+    (Empty, "Cmd.x: `Empty` can't be carried: the values of an Enum must be all str or all int"),
+    (Literal[b"a"], "Cmd.x: a Literal holds str, int, bool or None, not `b'a'`"),
+    (
+        Found | Lost,
+        "Cmd.x: `Found` and `Lost` in one union travel both as a map" + ONLY_WHOLE,
+    ),
+    (
+        list[Found | Lost],
+        "Cmd.x[]: `Found` and `Lost` in one union travel both as a map" + ONLY_WHOLE,
+    ),
+    (
+        Found | dict[str, int],
+        "Cmd.x: `Found` and `dict[str, int]` in one union travel both as a map" + APART,
+    ),
+    (
+        list[int] | set[int],
+        "Cmd.x: `list[int]` and `set[int]` in one union travel both as a list" + APART,
+    ),
+    (
+        str | datetime,
+        "Cmd.x: `str` and `datetime` in one union travel both as text" + APART,
+    ),
+    (
+        str | bytes,
+        "Cmd.x: `str` and `bytes` can't stand in one union, "
+        "bytes beside what travels as text; use two fields",
+    ),
+    (
+        str | Path,
+        "Cmd.x: `str` and `Path` in one union travel both as text" + APART,
+    ),
+    (Annotated[int, Meta(min_length=1)], "Cmd.x: `min_length` says nothing about an int"),
 ]
 
 
@@ -698,36 +836,56 @@ def test_field_that_can_not_be_carried_is_refused(annotation, sentence):
     with pytest.raises(TypeError) as caught:
         resolve(command(annotation))
     words = str(caught.value)
-    theirs = sentence.split(": ")[-1].startswith(("Enum", "Literal", "Type", "Can"))
-    assert sentence in words if theirs or "Cmd.x" not in sentence else words == sentence
+    assert words == sentence if sentence.startswith("Cmd.x") else sentence in words
 
 
 REFUSED_ANSWERS = [
-    (complex, "Cmd.process: `complex` can't be carried"),
-    (Any, "Cmd.process: `Any` can't be carried"),
+    (complex, "Cmd.process: `complex` can't be carried; use `tuple[float, float]`"),
+    (
+        Any,
+        "Cmd.process: `Any` can't be carried" + SAY,
+    ),
     (typing.NoReturn, "Cmd.process: `typing.NoReturn` can't be carried"),
-    (Inner, "Inner.x: `complex` can't be carried"),
+    (Inner, "Inner.x: `complex` can't be carried; use `tuple[float, float]`"),
     (
         "Nobody",
         "Cmd.process: its return annotation can't be resolved: name 'Nobody' is not defined",
     ),
-    (list[Found | Lost], "Cmd.process: Type unions may not contain more than one dataclass"),
-    (Found | Inner, "Inner.x: `complex` can't be carried"),
+    (
+        list[Found | Lost],
+        "Cmd.process[]: `Found` and `Lost` in one union travel both as a map" + ONLY_WHOLE,
+    ),
+    (Found | Inner, "Inner.x: `complex` can't be carried; use `tuple[float, float]`"),
     (
         Found | Lost | list[int],
         "Cmd.process: beside several dataclasses an answer may be a scalar or None, "
         "and nothing else: ",
     ),
-    (Found | Lost | Colour, "Cmd.process: beside several dataclasses an answer may be a scalar"),
-    (collections.abc.Iterable[int], "`collections.abc.Iterable[int]` can't be carried"),
+    (
+        Found | Lost | Colour,
+        "Cmd.process: beside several dataclasses an answer may be a scalar",
+    ),
+    (
+        collections.abc.Iterable[int],
+        "Cmd.process: `collections.abc.Iterable[int]` can't be carried; use `list[…]`",
+    ),
     (collections.abc.Iterator, "Cmd.process: `Iterator` does not say what a piece is"),
-    (collections.abc.Iterator[complex], "Cmd.process, a piece: `complex` can't be carried"),
-    (collections.abc.Generator[int, None, complex], "Cmd.process: `complex` can't be carried"),
+    (
+        collections.abc.Iterator[complex],
+        "Cmd.process, a piece: `complex` can't be carried; use `tuple[float, float]`",
+    ),
+    (
+        collections.abc.Generator[int, None, complex],
+        "Cmd.process: `complex` can't be carried; use `tuple[float, float]`",
+    ),
     (Subscription, "Cmd.process: `Subscription` does not say what a piece is"),
     (concurrent.futures.Future, "Cmd.process: `Future` does not say what the answer is"),
     (collections.abc.Awaitable, "Cmd.process: `Awaitable` does not say what the answer is"),
     (collections.abc.Coroutine, "Cmd.process: `Coroutine` does not say what the answer is"),
-    (concurrent.futures.Future[complex], "Cmd.process: `complex` can't be carried"),
+    (
+        concurrent.futures.Future[complex],
+        "Cmd.process: `complex` can't be carried; use `tuple[float, float]`",
+    ),
     (
         list[concurrent.futures.Future[int]],
         "Cmd.process[]: `concurrent.futures._base.Future[int]` can't be carried",
@@ -767,7 +925,7 @@ def test_an_annotation_says_when_and_in_which_pieces(annotation, kind, pieces, a
     assert cmd.kind is kind
     for answer in answers:
         assert cmd.decode_answer(cbor2.loads(cmd.encode_answer(answer))) == answer
-    with pytest.raises(msgspec.ValidationError):
+    with pytest.raises(TypeError):
         cmd.encode_answer("what was not promised")
     for piece in pieces or []:
         assert cmd.decode_piece(cbor2.loads(cmd.encode_piece(piece))) == piece
@@ -777,7 +935,7 @@ def test_an_annotation_says_when_and_in_which_pieces(annotation, kind, pieces, a
         with pytest.raises(msgspec.ValidationError, match=r"^Cmd has no pieces$"):
             cmd.decode_piece(1)
     else:
-        with pytest.raises(msgspec.ValidationError):
+        with pytest.raises(TypeError):
             cmd.encode_piece(1.5)
 
 
@@ -1003,84 +1161,93 @@ class Careful:
 
 WRONG_FIELDS = [
     # The wrong type
-    (int, "3", "Expected `int`, got `str` - at `$.x`"),
-    (int, 3.5, "Expected `int`, got `float` - at `$.x`"),
-    (int, True, "Expected `int`, got `bool` - at `$.x`"),
-    (int, None, "Expected `int`, got `null` - at `$.x`"),
-    (int, b"3", "Expected `int`, got `bytes` - at `$.x`"),
-    (bool, 1, "Expected `bool`, got `int` - at `$.x`"),
-    (float, "1.5", "Expected `float`, got `str` - at `$.x`"),
-    (str, 3, "Expected `str`, got `int` - at `$.x`"),
-    (str, b"raw", "Expected `str`, got `bytes` - at `$.x`"),
-    (bytes, "raw", "Expected `bytes`, got `str` - at `$.x`"),
-    (None, 0, "Expected `null`, got `int` - at `$.x`"),
-    (list[int], {}, "Expected `array`, got `object` - at `$.x`"),
-    (list[int], [1, "2"], "Expected `int`, got `str` - at `$.x[1]`"),
-    (set[str], ["a", 2], "Expected `str`, got `int` - at `$.x[1]`"),
-    (tuple[int, int], [1], "Expected `array` of length 2, got 1 - at `$.x`"),
-    (tuple[int, int], [1, 2, 3], "Expected `array` of length 2, got 3 - at `$.x`"),
-    (dict[str, int], [], "Expected `object`, got `array` - at `$.x`"),
-    (dict[str, int], {"a": "b"}, "Expected `int`, got `str` - at `$.x[...]`"),
-    (dict[int, int], {"a": 1}, "Expected `int`, got `str` - at `key` in `$.x`"),
-    (Point, [1, 2], "Expected `object`, got `array` - at `$.x`"),
-    (Point, {"x": "1"}, "Expected `int`, got `str` - at `$.x.x`"),
-    (list[Point], [{"x": 1}, 5], "Expected `object`, got `int` - at `$.x[1]`"),
-    (tuple[int, Point], [1, 5], "Expected `object`, got `int` - at `$.x[1]`"),
-    (tuple[Point, Point], [{"x": 1}], "Expected `array` of length 2, got 1 - at `$.x`"),
-    (tuple[int, Point], {}, "Expected `array`, got `object` - at `$.x`"),
-    (dict[str, Point], 5, "Expected `object`, got `int` - at `$.x`"),
-    (Tree, {"name": "a", "more": 5}, "Expected `array`, got `int` - at `$.x.more`"),
-    (Pair, ["k"], "Expected `array` of length 2 to 3, got 1 - at `$.x`"),
-    (int | None, "3", "Expected `int | null`, got `str` - at `$.x`"),
-    (Colour, "green", "Invalid enum value 'green' - at `$.x`"),
-    (Level, 3, "Invalid enum value 3 - at `$.x`"),
-    (Literal["a"], "b", "Invalid enum value 'b' - at `$.x`"),
-    (datetime, "today", "Invalid RFC3339 encoded datetime - at `$.x`"),
-    (datetime, 5, "Expected `datetime`, got `int` - at `$.x`"),
-    (date, "2024-02-30", "Invalid RFC3339 encoded date - at `$.x`"),
-    (timedelta, 5, "Expected `duration`, got `int` - at `$.x`"),
-    (Decimal, "a", "Invalid decimal string - at `$.x`"),
-    (UUID, "5", "Invalid UUID - at `$.x`"),
-    (UUID, b"0" * 15, "Invalid UUID bytes - at `$.x`"),
-    (Path, 5, "Expected `path`, got `int` - at `$.x`"),
-    (Path, None, "Expected `path`, got `null` - at `$.x`"),
-    (Path, ["a"], "Expected `path`, got `array` - at `$.x`"),
-    (list[Path], ["a", {}], "Expected `path`, got `object` - at `$.x[1]`"),
-    (set, [[1]], "unhashable type: 'list'"),
+    (int, "3", "Cmd.x must be an int, not '3'"),
+    (int, 3.5, "Cmd.x must be an int, not 3.5"),
+    (int, True, "Cmd.x must be an int, not True"),
+    (int, None, "Cmd.x must be an int, not None"),
+    (int, b"3", "Cmd.x must be an int, not b'3'"),
+    (bool, 1, "Cmd.x must be a bool, not 1"),
+    (float, "1.5", "Cmd.x must be a float, not '1.5'"),
+    (str, 3, "Cmd.x must be a str, not 3"),
+    (str, b"raw", "Cmd.x must be a str, not b'raw'"),
+    (bytes, "raw", "Cmd.x must be bytes, not 'raw'"),
+    (None, 0, "Cmd.x must be None, not 0"),
+    (list[int], {}, "Cmd.x must be a list, not a map"),
+    (list[int], [1, "2"], "Cmd.x[1] must be an int, not '2'"),
+    (set[str], ["a", 2], "Cmd.x[1] must be a str, not 2"),
+    (tuple[int, int], [1], "Cmd.x must be a list of 2, not of 1"),
+    (tuple[int, int], [1, 2, 3], "Cmd.x must be a list of 2, not of 3"),
+    (dict[str, int], [], "Cmd.x must be a map, not a list"),
+    (dict[str, int], {"a": "b"}, "Cmd.x['a'] must be an int, not 'b'"),
+    (dict[int, int], {"a": 1}, "Cmd.x has the key 'a', which must be an int"),
+    (Point, [1, 2], "Cmd.x must be a map of the fields of Point, not a list"),
+    (Point, {"x": "1"}, "Cmd.x.x must be an int, not '1'"),
+    (list[Point], [{"x": 1}, 5], "Cmd.x[1] must be a map of the fields of Point, not 5"),
+    (tuple[int, Point], [1, 5], "Cmd.x[1] must be a map of the fields of Point, not 5"),
+    (tuple[Point, Point], [{"x": 1}], "Cmd.x must be a list of 2, not of 1"),
+    (tuple[int, Point], {}, "Cmd.x must be a list of 2, not a map"),
+    (dict[str, Point], 5, "Cmd.x must be a map, not 5"),
+    (Tree, {"name": "a", "more": 5}, "Cmd.x.more must be a list, not 5"),
+    (Pair, ["k"], "Cmd.x must be a list of 2 to 3, not of 1"),
+    (int | None, "3", "Cmd.x must be an int or None, not '3'"),
+    (Colour, "green", "Cmd.x must be one of 'red', 'blue', not 'green'"),
+    (Level, 3, "Cmd.x must be one of 1, 2, not 3"),
+    (Literal["a"], "b", "Cmd.x must be 'a', not 'b'"),
+    (datetime, "today",
+        "Cmd.x must be a datetime as in RFC 3339, like "
+        "2026-01-02T03:04:05Z, not 'today'"),
+    (datetime, 5, "Cmd.x must be a datetime as in RFC 3339, like 2026-01-02T03:04:05Z, not 5"),
+    (date, "2024-02-30", "Cmd.x must be a date like 2026-01-02, not '2024-02-30'"),
+    (timedelta, 5, "Cmd.x must be a duration of ISO 8601, like P1DT1.5S, not 5"),
+    (Decimal, "a", "Cmd.x must be a decimal number, not 'a'"),
+    (UUID, "5", "Cmd.x must be a UUID, not '5'"),
+    (UUID, b"0" * 15, "Cmd.x must be a UUID, not b'000000000000000'"),
+    (Path, 5, "Cmd.x must be a path, not 5"),
+    (Path, None, "Cmd.x must be a path, not None"),
+    (Path, ["a"], "Cmd.x must be a path, not a list"),
+    (list[Path], ["a", {}], "Cmd.x[1] must be a path, not a map"),
+    (set, [[1]], "Cmd.x[0] is a list, which can't stand in a set"),
+    (set, [1, {}], "Cmd.x[1] is a map, which can't stand in a set"),
     # Missing
-    (Point, {}, "Object missing required field `x` - at `$.x`"),
-    (Options, {}, "Object missing required field `colour` - at `$.x`"),
+    (Point, {}, "Cmd.x.x is missing" + other("Point")),
+    (Options, {}, "Cmd.x.colour is missing" + other("Options")),
     # Unknown
-    (Point, {"x": 1, "z": 2}, "Point has no field `z` - at `$.x`"),
-    (Point, {"x": 1, "yy": 2}, "Point has no field `yy`; did you mean `y`? - at `$.x`"),
-    (Point | None, {"x": 1, "b": 0, "a": 0}, "Point has no field `b` - at `$.x`"),
-    (list[Point], [{"x": 1}, {"w": 1}], "Point has no field `w` - at `$.x[1]`"),
-    (tuple[Point, ...], [{"w": 1}], "Point has no field `w` - at `$.x[0]`"),
-    (tuple[int, Point], [1, {"w": 1}], "Point has no field `w` - at `$.x[1]`"),
-    (dict[str, Point], {"k": {"w": 1}}, "Point has no field `w` - at `$.x.k`"),
-    (dict[str, list[Point]], {"k": [{"w": 1}]}, "Point has no field `w` - at `$.x.k[0]`"),
-    (Pair, ["k", {"x": 1, "w": 1}], "Point has no field `w` - at `$.x[1]`"),
-    (Point | list[Point] | int, [{"w": 1}], "Point has no field `w` - at `$.x[0]`"),
-    (Annotated[Point, "a note"], {"w": 1}, "Point has no field `w` - at `$.x`"),
+    (Point, {"x": 1, "z": 2}, "Cmd.x: Point has no field `z`" + other("Point")),
+    (Point, {"x": 1, "yy": 2}, "Cmd.x: Point has no field `yy`; did you mean `y`?"),
+    (Point | None, {"x": 1, "b": 0, "a": 0}, "Cmd.x: Point has no field `b`" + other("Point")),
+    (list[Point], [{"x": 1}, {"w": 1}], "Cmd.x[1]: Point has no field `w`" + other("Point")),
+    (tuple[Point, ...], [{"w": 1}], "Cmd.x[0]: Point has no field `w`" + other("Point")),
+    (tuple[int, Point], [1, {"w": 1}], "Cmd.x[1]: Point has no field `w`" + other("Point")),
+    (dict[str, Point], {"k": {"w": 1}}, "Cmd.x['k']: Point has no field `w`" + other("Point")),
+    (dict[str, list[Point]], {"k": [{"w": 1}]},
+        "Cmd.x['k'][0]: Point has no field "
+        "`w`" + other("Point")),
+    (Pair, ["k", {"x": 1, "w": 1}], "Cmd.x.value: Point has no field `w`" + other("Point")),
+    (Point | list[Point] | int, [{"w": 1}], "Cmd.x[0]: Point has no field `w`" + other("Point")),
+    (Annotated[Point, "a note"], {"w": 1}, "Cmd.x: Point has no field `w`" + other("Point")),
     (
         Profile,
         {"name": "a", "nik": "b"},
-        "Profile has no field `nik`; did you mean `nick`? - at `$.x`",
+        "Cmd.x: Profile has no field `nik`; did you mean `nick`?",
     ),
-    (Options, {"colour": "red", "point": {"w": 1}}, "Point has no field `w` - at `$.x.point`"),
-    (Folder, {"folders": [{"w": 1}]}, "Folder has no field `w` - at `$.x.folders[0]`"),
+    (Options, {"colour": "red", "point": {"w": 1}},
+        "Cmd.x.point: Point has no field "
+        "`w`" + other("Point")),
+    (Folder, {"folders": [{"w": 1}]},
+        "Cmd.x.folders[0]: Folder has no field "
+        "`w`" + other("Folder")),
     (
         Tree,
         {"name": "a", "left": {"name": "b", "more": [{"name": "c", "rihgt": 1}]}},
-        "Tree has no field `rihgt` - at `$.x.left.more[0]`",
+        "Cmd.x.left.more[0]: Tree has no field `rihgt`" + other("Tree"),
     ),
     # Out of range
-    (Percent, 101, "Expected `int` <= 100 - at `$.x`"),
-    (Percent, -1, "Expected `int` >= 0 - at `$.x`"),
-    (list[Percent], [5, 500], "Expected `int` <= 100 - at `$.x[1]`"),
-    (Word, "", "Expected `str` of length >= 1 - at `$.x`"),
-    (Word, "x" * 9, "Expected `str` of length <= 8 - at `$.x`"),
-    (Word, "A", "Expected `str` matching regex '^[a-z]*$' - at `$.x`"),
+    (Percent, 101, "Cmd.x must be at most 100, not 101"),
+    (Percent, -1, "Cmd.x must be at least 0, not -1"),
+    (list[Percent], [5, 500], "Cmd.x[1] must be at most 100, not 500"),
+    (Word, "", "Cmd.x must have at least 1 character, not 0"),
+    (Word, "x" * 9, "Cmd.x must have at most 8 characters, not 9"),
+    (Word, "A", "Cmd.x must match the pattern '^[a-z]*$', not 'A'"),
 ]  # fmt: skip
 
 
@@ -1096,14 +1263,26 @@ def test_wrong_field_is_refused_with_its_place(annotation, plain, sentence):
 @pytest.mark.parametrize(
     ("fields", "sentence"),
     [
-        ({}, "Object missing required field `a`"),
-        ({"a": 1}, "Object missing required field `b`"),
-        ({"a": 1, "b": 2, "c": 3}, "Add has no field `c` - at `$`"),
-        ({"a": 1, "B": 2}, "Add has no field `B` - at `$`"),
-        ({"a": 1, "bb": 2}, "Add has no field `bb`; did you mean `b`? - at `$`"),
-        ({"z": 1, "y": 2, "x": 3}, "Add has no field `z` - at `$`"),
-        ({"a": 1, "x" * 1000: 2}, f"Add has no field `{'x' * 80}` - at `$`"),
-        ({"a": "1", "b": 2}, "Expected `int`, got `str` - at `$.a`"),
+        ({}, "Add.a is missing" + other("Add")),
+        ({"a": 1}, "Add.b is missing" + other("Add")),
+        (
+            {"a": 1, "b": 2, "c": 3},
+            "Add has no field `c`" + other("Add"),
+        ),
+        (
+            {"a": 1, "B": 2},
+            "Add has no field `B`" + other("Add"),
+        ),
+        ({"a": 1, "bb": 2}, "Add has no field `bb`; did you mean `b`?"),
+        (
+            {"z": 1, "y": 2, "x": 3},
+            "Add has no field `z`" + other("Add"),
+        ),
+        (
+            {"a": 1, "x" * 1000: 2},
+            f"Add has no field `{'x' * 80}`" + other("Add"),
+        ),
+        ({"a": "1", "b": 2}, "Add.a must be an int, not '1'"),
     ],
 )
 def test_wrong_fields_are_refused(fields, sentence):
@@ -1145,17 +1324,19 @@ def test_any_fields_make_a_command_or_a_refusal(fields):
 
 UNSENDABLE = [
     (int, 2**64, ValueError, "an integer outside -2^63 to 2^64-1 - at `$`"),
-    (int, object(), TypeError, "a value of type `object` can't be carried"),
+    (int, object(), TypeError, "Cmd.x must be an int, not a value of type `object`"),
     (str, "\ud800", ValueError, "text with a lone surrogate - at `$`"),
     (list, ["\ud800"], ValueError, "text with a lone surrogate - at `$[0]`"),
     (dict, {"\ud800": 1}, ValueError, "a map's key has a lone surrogate - at `$`"),
     (Path, Path("\ud800"), ValueError, "text with a lone surrogate - at `$`"),
-    (bytes, bytearray(b"a"), TypeError, "a value of type `bytearray` can't be carried - at `$`"),
-    (dict, {b"a": 1}, TypeError, "Only dicts with str-like or number-like keys are supported"),
-    (list, SELF, ValueError, "it is nested too deeply, or holds itself"),
+    (bytes, bytearray(b"a"), TypeError,
+        "Cmd.x must be bytes, not a value of type `bytearray`; "
+        "give `bytes(…)` of it"),
+    (dict, {b"a": 1}, TypeError, "Cmd.x has a key that must be a str, not b'a'"),
+    (list, SELF, ValueError, "Cmd.x is nested too deeply, or holds itself"),
     (Tree, functools.reduce(lambda tree, _: Tree(name="", left=tree), range(70), Tree(name="")),
      ValueError, "more than 64 levels - at `" + ("$" + ".left" * 9)[:40] + "…`"),
-    (Point, Point(1j), TypeError, "a value of type `complex` can't be carried"),
+    (Point, Point(1j), TypeError, "Cmd.x.x must be an int, not a value of type `complex`"),
 ]  # fmt: skip
 
 
@@ -1167,7 +1348,7 @@ def test_command_that_can_not_be_sent_names_class_and_field(annotation, value, k
     with pytest.raises(kind) as caught:
         resolve(cls).encode_call(NULL_ID, cls(value))
     assert type(caught.value) is kind
-    assert str(caught.value) == f"Cmd.x: {words}"
+    assert str(caught.value) in (f"Cmd.x: {words}", words)
 
 
 def test_recursion_limit_that_strikes_in_the_midst_of_resolving(monkeypatch):
@@ -1185,3 +1366,407 @@ def test_recursion_limit_that_strikes_in_the_midst_of_resolving(monkeypatch):
     monkeypatch.setattr("ipcpoll.annotations.typing.get_type_hints", too_deep)
     with pytest.raises(RecursionError):
         resolve(Deep)
+
+
+# ---------------------------------------------------------------------------------------------
+# What looks like no command, or no stream, and is one
+
+
+def test_command_may_inherit_from_the_protocol_class():
+    @dataclass
+    class Cmd(Command[None, int]):
+        x: int
+
+        def process(self, ctx: None, /) -> int:
+            return self.x
+
+    command_type = resolve(Cmd)
+    payload = command_type.encode_call(NULL_ID, Cmd(1))
+    assert bound(Cmd, payload) == Cmd(1)
+    # As fast as any other.
+    assert CommandSet(Cmd).read(payload, 2, None)[-1] == Cmd(1)
+
+
+def test_command_may_inherit_from_a_protocol_of_the_program():
+    class Named(typing.Protocol[T]):
+        def name(self) -> T: ...
+
+    @dataclass
+    class Cmd(Named[str]):
+        x: int
+
+        def process(self, ctx) -> int: ...
+
+    with pytest.raises(TypeError, match=r"^\S+Cmd: msgspec can't read "):
+        resolve(Cmd)
+
+
+@pytest.mark.parametrize("number", [2**63, 2**64 - 1, 2**64, -(2**63) - 1])
+def test_literal_and_enum_beyond_64_bits_are_refused(number):
+    big = enum.IntEnum("Big", {"SMALL": 1, "BIG": number})
+    for annotation in (Literal[1, number], big, list[big], dict[big, int], big | None):
+        with pytest.raises(TypeError, match=r"^Cmd\.x.*must be from -2\^63 to 2\^63-1$"):
+            resolve(command(annotation))
+
+
+@pytest.mark.parametrize("number", [2**63 - 1, -(2**63)])
+def test_literal_and_enum_of_64_bits_are_carried(number):
+    big = enum.IntEnum("Big", {"SMALL": 1, "BIG": number})
+    for annotation, value in ((Literal[1, number], number), (big, big.BIG)):
+        assert there_and_back(annotation, value) is value or value == number
+
+
+STREAMS = [
+    Annotated[collections.abc.Iterator[str], "a note"],
+    Annotated[collections.abc.Generator[str | Turn, None, None], "a note"],
+    collections.abc.Iterator[Annotated[str | Turn, "a note"]],
+    Annotated[Annotated[Subscription[str], 1], 2],
+    NewType("Words", collections.abc.Iterator[str]),
+]
+NAMES_OF_STREAMS = """
+type Words = Iterator[str]
+type Step = str | Turn
+type Steps = Annotated[Generator[Step, None, None], "a note"]
+type Again = Words
+type Promised = Future[int]
+"""
+
+
+@pytest.mark.parametrize("annotation", STREAMS, ids=str)
+def test_annotation_of_a_stream_is_seen_through_what_stands_around_it(annotation):
+    command_type = resolve(command(int, annotation))
+    assert command_type.kind in (Kind.STEPS, Kind.TOPIC)
+    assert command_type.decode_piece(DECODER.decode(command_type.encode_piece("a"))) == "a"
+
+
+@pytest.mark.skipif(sys.version_info < (3, 12), reason="`type X = …` is new in 3.12")
+def test_name_of_a_stream_is_seen_through():
+    names = {
+        "Annotated": Annotated,
+        "Future": concurrent.futures.Future,
+        "Generator": collections.abc.Generator,
+        "Iterator": collections.abc.Iterator,
+        "Turn": Turn,
+    }
+    exec(NAMES_OF_STREAMS, names)
+    for name in ("Words", "Steps", "Again"):
+        command_type = resolve(command(int, names[name]))
+        assert command_type.kind is Kind.STEPS
+        assert command_type.decode_piece(DECODER.decode(command_type.encode_piece("a"))) == "a"
+    assert resolve(command(int, names["Promised"])).kind is Kind.LATER
+
+
+def decorated(process):
+    return make_dataclass("Cmd", [("x", int)], namespace={"process": process})
+
+
+def test_generator_behind_inline_callbacks_is_a_deferred():
+    @defer.inlineCallbacks
+    def process(self, ctx) -> collections.abc.Generator[defer.Deferred[int], Any, int]:
+        one = yield defer.succeed(1)
+        return one + 1
+
+    command_type = resolve(decorated(process))
+    assert command_type.kind is Kind.LATER
+    assert is_deferred(process(None, None))
+    with pytest.raises(TypeError, match=r"^Cmd's answer must be an int, not 'a'$"):
+        command_type.encode_answer("a")
+    assert command_type.encode_answer(2) == b"\x02"
+
+
+def test_inline_callbacks_may_be_annotated_with_what_they_give():
+    @defer.inlineCallbacks
+    def process(self, ctx) -> "defer.Deferred[int]":
+        yield defer.succeed(1)
+        return 5
+
+    assert resolve(decorated(process)).kind is Kind.LATER
+
+
+def test_coroutine_of_tornado_is_a_future():
+    namespace = {"__name__": "tornado.gen", "functools": functools}
+    exec(
+        "def coroutine(f):\n"
+        "    @functools.wraps(f)\n"
+        "    def wrapper(*args): ...\n"
+        "    return wrapper\n",
+        namespace,
+    )
+
+    @namespace["coroutine"]
+    def process(self, ctx) -> collections.abc.Generator[Any, Any, int]:
+        yield 1
+
+    assert resolve(decorated(process)).kind is Kind.LATER
+
+
+def test_generator_behind_another_decorator_is_a_generator():
+    def logged(method):
+        @functools.wraps(method)
+        def wrapper(self, ctx):
+            return method(self, ctx)
+
+        return wrapper
+
+    @logged
+    def process(self, ctx) -> collections.abc.Generator[str, Any, int]:
+        yield "a"
+        return 1
+
+    assert resolve(decorated(process)).kind is Kind.STEPS
+
+    @logged
+    def wrong(self, ctx) -> int:
+        yield 1
+
+    with pytest.raises(TypeError, match=r"a generator is annotated `Generator"):
+        resolve(decorated(wrong))
+
+
+def test_constraints_of_an_answer_in_a_stream_stay():
+    annotation = collections.abc.Generator[Percent, None, Annotated[Percent, "a note"]]
+    command_type = resolve(command(int, annotation))
+    with pytest.raises(ValueError, match=r"^Cmd's piece must be at most 100, not 101$"):
+        command_type.encode_piece(101)
+    with pytest.raises(ValueError, match=r"^Cmd's answer must be at most 100, not 101$"):
+        command_type.encode_answer(101)
+
+
+@pytest.mark.skipif(sys.version_info < (3, 12), reason="`type X = …` is new in 3.12")
+def test_alias_that_holds_itself_is_refused_with_a_hint():
+    names = {}
+    exec("type Json = dict[str, Json] | list[Json] | str | int | float | bool | None", names)
+    with pytest.raises(TypeError, match=r"^Cmd\.x: .*Json.* holds itself; use a dataclass, or a"):
+        resolve(command(names["Json"]))
+
+
+Json = Union["dict[str, Json]", "list[Json]", str, int, None]
+
+
+@dataclass
+class Document:
+    content: Json
+
+    def process(self, ctx) -> None: ...
+
+
+def test_union_that_names_itself_is_refused_with_a_hint():
+    with pytest.raises(TypeError, match=r"holds itself.* a dataclass, or a bare `dict` or `list`"):
+        resolve(Document)
+
+
+def test_class_in_place_of_a_command():
+    with pytest.raises(TypeError, match=r"^a class is no command, make one of it: "):
+        resolve(type(Add))
+
+
+# ---------------------------------------------------------------------------------------------
+# Messages
+
+
+class Theme(enum.Enum):
+    DAY = "day"
+    NIGHT = "night"
+
+
+@dataclass
+class SetGravity:
+    gravity: Annotated[float, Meta(ge=0, le=5000.0)]
+
+    def process(self, ctx) -> None: ...
+
+
+@dataclass
+class Look:
+    theme: Theme
+    marks: "list[Mark]" = field(default_factory=list)
+
+    def process(self, ctx) -> None: ...
+
+
+@dataclass
+class Mark:
+    at: tuple[int, int]
+    colour: Literal["red", "blue"] | None = None
+
+
+@pytest.mark.parametrize(
+    ("cls", "fields", "sentence"),
+    [
+        (SetGravity, {"gravity": 9999.0}, "SetGravity.gravity must be at most 5000.0, not 9999.0"),
+        (SetGravity, {"gravity": "9"}, "SetGravity.gravity must be a float, not '9'"),
+        (Look, {"theme": "pink"}, "Look.theme must be one of 'day', 'night', not 'pink'"),
+        (
+            Look,
+            {"theme": "day", "marks": [{"at": [1, 2]}, {"at": [1, 2], "colour": "pink"}]},
+            "Look.marks[1].colour must be one of 'red', 'blue' or None, not 'pink'",
+        ),
+        (
+            Look,
+            {"theme": "day", "marks": [{"at": [1, "2"]}]},
+            "Look.marks[0].at[1] must be an int, not '2'",
+        ),
+        (Look, {"theme": "day", "marks": [{}]}, "Look.marks[0].at is missing" + other("Mark")),
+        (
+            Look,
+            {"theme": "day", "marks": [{"at": [1, 2], "coluor": "red"}]},
+            "Look.marks[0]: Mark has no field `coluor`; did you mean `colour`?",
+        ),
+    ],
+)
+def test_message_names_command_field_and_what_is_valid(cls, fields, sentence):
+    with pytest.raises(WireError) as caught:
+        resolve(cls).bind(fields)
+    assert str(caught.value) == sentence
+
+
+@pytest.mark.parametrize(
+    ("annotation", "value", "hint"),
+    [
+        (float, numpy.float64(1.5), "; give `.item()` of it"),
+        (float, numpy.float32(1.5), "; give `.item()` of it"),
+        (int, numpy.int64(1), "; give `.item()` of it"),
+        (bool, numpy.bool_(True), "; give `.item()` of it"),
+        (list[float], [numpy.float64(1.5)], "; give `.item()` of it"),
+        (list[float], numpy.array([1.5]), "; give `.tolist()` of it"),
+        (list, [numpy.float64(1.5)], "; give `.item()` of it"),
+        (int, Level.LOW, "; give its `.value`"),
+        (str, Mode.FAST, "; give its `.value`"),
+        (str, Text("a"), ", which would arrive as a plain str; give that"),
+        (
+            dict[str, int],
+            collections.Counter("a"),
+            ", which would arrive as a plain dict; give that",
+        ),
+        (Found, Unlike(Point(1)), ", which would arrive as a plain Found; give that"),
+        (date, datetime(2024, 1, 1), ", which would arrive as a plain date; give that"),
+        (bytes, bytearray(b"a"), "; give `bytes(…)` of it"),
+        (list[int], (1, 2), "; give a list"),
+    ],
+    ids=repr,
+)
+def test_refusal_says_what_to_give(annotation, value, hint):
+    cls = command(annotation, annotation)
+    with pytest.raises(TypeError, match=re.escape(hint) + "$"):
+        resolve(cls).encode_call(NULL_ID, cls(value))
+    with pytest.raises(TypeError, match=re.escape(hint) + "$"):
+        resolve(cls).encode_answer(value)
+
+
+def test_many_valid_values_are_shown_in_short():
+    many = enum.Enum("Many", {f"M{i}": f"member {i}" for i in range(100)})
+    with pytest.raises(
+        WireError, match=r"^Cmd\.x must be one of 'member 0', .*, …, not 'a'$"
+    ) as it:
+        resolve(command(many)).bind({"x": "a"})
+    assert len(str(it.value)) < 260
+
+
+def test_what_a_newer_server_adds_is_told_where_it_does_not_fit():
+    with pytest.raises(msgspec.ValidationError) as caught:
+        resolve(command(int, Found | Lost)).decode_answer(["Gone", {}])
+    assert str(caught.value) == "Cmd's answer is a `Gone`, and this side knows Found, Lost"
+    with pytest.raises(msgspec.ValidationError, match=r"^Cmd's answer\.why must be a str, not 5$"):
+        resolve(command(int, Found | Lost)).decode_answer(["Lost", {"why": 5, "when": 1}])
+    with pytest.raises(msgspec.ValidationError, match=r"^Cmd's answer\.x is missing"):
+        resolve(command(int, Point)).decode_answer({"z": 5})
+
+
+# ---------------------------------------------------------------------------------------------
+# Promises of ours rest on nothing of theirs
+
+
+@pytest.mark.parametrize(
+    ("annotation", "sentence"), REFUSED_FIELDS, ids=[str(one[0]) for one in REFUSED_FIELDS]
+)
+def test_nothing_is_left_for_msgspec_to_refuse(annotation, sentence, monkeypatch):
+    monkeypatch.setattr("ipcpoll.annotations.refuse_by_msgspec", lambda *_: None)
+    with pytest.raises(TypeError):
+        resolve(command(annotation))
+
+
+def test_msgspec_that_is_not_strict_makes_no_command(monkeypatch):
+    schema._prove_msgspec.cache_clear()
+    strict = msgspec.convert
+    monkeypatch.setattr(msgspec, "convert", lambda *a, **k: strict(*a, **k, strict=False))
+    with pytest.raises(RuntimeError, match=rf"^msgspec {re.escape(msgspec.__version__)} takes "):
+        schema._prove_msgspec()
+    monkeypatch.undo()
+    schema._prove_msgspec()
+
+
+@dataclass
+class Trimmed:
+    """Its check runs at both ends, on the same values."""
+
+    name: str
+    made: typing.ClassVar[list[str]] = []
+
+    def __post_init__(self):
+        if not self.name:
+            raise ValueError("a name must not be empty")
+        self.made.append(self.name)
+
+
+def test_post_init_of_a_nested_class_refuses_in_its_own_words():
+    with pytest.raises(WireError) as caught:
+        resolve(command(list[Trimmed])).bind({"x": [{"name": "a"}, {"name": ""}]})
+    assert str(caught.value) == "Cmd.x[1]: a name must not be empty"
+
+
+def test_post_init_runs_where_a_value_is_made_and_where_it_arrives():
+    command_type = resolve(command(int, list[Trimmed]))
+    answer = [Trimmed("a")]
+    Trimmed.made.clear()
+    plain = DECODER.decode(command_type.encode_answer(answer))
+    assert Trimmed.made == [], "not as it is sent"
+    assert command_type.decode_answer(plain) == answer
+    assert Trimmed.made == ["a"]
+
+
+def test_member_of_a_set_that_can_not_be_hashed_is_refused():
+    """Which no annotation says."""
+    with pytest.raises(WireError) as caught:
+        resolve(command(set[Tags])).bind({"x": [{"of": ["a"]}]})
+    assert fault(caught.value)[0] == "invalid-arguments"
+    with pytest.raises(msgspec.ValidationError):
+        resolve(command(int, set[Tags])).decode_answer([{"of": ["a"]}])
+
+
+class Existing(PurePosixPath):
+    """A path of the program's own, which refuses one."""
+
+    def __new__(cls, *parts):
+        if parts == ("nowhere",):
+            raise NotImplementedError("there is no such path")
+        return super().__new__(cls, *parts)
+
+
+def test_path_may_refuse():
+    assert there_and_back(Existing, Existing("a")) == Existing("a")
+    with pytest.raises(WireError, match=r"^Cmd\.x must be a path, not 'nowhere'$"):
+        resolve(command(Existing)).bind({"x": "nowhere"})
+
+
+def test_client_says_it_in_our_words_too():
+    for annotation, plain, sentence in [
+        (Percent, 101, "Cmd's answer must be at most 100, not 101"),
+        (list[Percent], [1, 101], "Cmd's answer[1] must be at most 100, not 101"),
+        (Theme, "pink", "Cmd's answer must be one of 'day', 'night', not 'pink'"),
+    ]:
+        with pytest.raises(msgspec.ValidationError) as caught:
+            resolve(command(int, annotation)).decode_answer(plain)
+        assert str(caught.value) == sentence
+
+
+def test_constraints_stand_inside_one_another():
+    some = resolve(command(Annotated[list[Percent], Meta(min_length=1)]))
+    assert some.bind({"x": [1]}).x == [1]
+    for plain, sentence in [
+        ([], "Cmd.x must have at least 1 item, not 0"),
+        ([101], "Cmd.x[0] must be at most 100, not 101"),
+        (["1"], "Cmd.x[0] must be an int, not '1'"),
+    ]:
+        with pytest.raises(WireError) as caught:
+            some.bind({"x": plain})
+        assert str(caught.value) == sentence

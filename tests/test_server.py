@@ -51,6 +51,14 @@ def test_name_leads_to_the_runtime_directory(runtime):
     assert os.listdir(f"{runtime}/ipcpoll") == []
 
 
+@pytest.mark.parametrize("arguments", [(), ("a",), ("a", Echo, Limits()), ("a", Echo, Refuse)])
+def test_wrong_number_of_arguments_is_a_type_error_and_nothing_else(arguments):
+    """And says no word about `__del__`: an exception that is ignored there fails a test."""
+    with pytest.raises(TypeError, match=r"Server\.__init__\(\) "):
+        Server(*arguments)
+    Server.__new__(Server).__del__()
+
+
 def test_path_may_be_a_str_or_a_path(directory):
     for address in (f"{directory}/a", Path(directory) / "b"):
         with Server(address, Echo) as server:

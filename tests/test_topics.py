@@ -262,7 +262,7 @@ def test_a_notification_of_a_subscription_is_nobodys(server, desk):
 
 def test_what_was_not_promised_is_refused_by_publish(server, desk):
     with subscribe(server, desk) as peer:
-        with pytest.raises(ValueError, match="Expected `object`, got `int`"):
+        with pytest.raises(TypeError, match="Watch's piece must be a `News`, not 5"):
             desk.topic.publish(5)
         desk.topic.publish(News("good"))
         assert texts(replies(server, peer, 1, desk)) == ["good"]
