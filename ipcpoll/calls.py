@@ -17,6 +17,7 @@ from .errors import (
     InternalError,
     UnknownCommand,
     WireError,
+    as_begun,
     error_from_wire,
 )
 from .log import Log, describe
@@ -83,7 +84,7 @@ def raised(
 ) -> bytes | None:
     """Return the reply to a call whose command raised."""
     if isinstance(error, CommandError):
-        return fail(call, error, protocol, log)
+        return fail(call, as_begun(error), protocol, log)
     log.exception(f"raised {call.name}", f"the command {call.name} raised", error)
     return fail(call, InternalError(f"{call.name} raised {describe(error)}"), protocol, log)
 

@@ -187,7 +187,8 @@ class Line:
         """Let it wait for a connection that is tried for after so many seconds."""
         self.drop()
         pending.channel = None
-        self.waiting.append(pending)
+        if pending not in self.waiting:  # else it was told of the end of that connection, just now
+            self.waiting.append(pending)
         self._dialer = None
         self.retry_at = time.monotonic() + pause
 

@@ -71,6 +71,7 @@ class Round:
         self._late = late
         self.clients = clients
         clients.forsake = late.forsake
+        late.deliver = turns.deliver
         self._connections = clients.connections
         self._row = clients.row
         self._dirty = clients.dirty
@@ -381,8 +382,9 @@ class Round:
         self.clients.move_to(listener, old)
 
     def close(self) -> None:
-        """End every connection; one whose command is on the stack is ended as it returns."""
+        """End every connection; one with a command that goes on is ended as that returns."""
         self._acceptor.more = False
+        self._late.mark_closing()
         for connection, frames in self._late.answer_ready():
             self._turns.reply_all(connection, frames)
         self.clients.close()

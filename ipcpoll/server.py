@@ -147,7 +147,9 @@ class Server(Generic[C]):
             self._clock,
             commands.read,
         )
-        self._late = LateCalls(clients.row, self._wakeup, self._deadlines, log)
+        self._late = LateCalls(
+            clients.row, self._wakeup, self._deadlines, log, self._clock, limits.poll_seconds
+        )
         self._round = Round(
             self._poller,
             self._wakeup,
@@ -397,7 +399,6 @@ class Server(Generic[C]):
         self._closed = True
         self._fileno = -1
         self._refuse_polls("the server is closed")
-        forks.unwatch(self)
         self._finish_closing()
 
     def _finish_closing(self) -> None:
@@ -418,6 +419,8 @@ class Server(Generic[C]):
                     step()
             if left and left[-1] is step:  # else the program's own code has closed it in there
                 left.pop()
+        if not (self._inside or self._late.linger):
+            forks.unwatch(self)  # else a forked child has something to let go of
         if failure is not None:
             raise failure
 

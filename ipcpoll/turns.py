@@ -138,7 +138,21 @@ class Turns:
     def finish(self, connection: Connection, reply: bytes | None) -> None:
         """Queue a reply, and end the connection if its command has closed the server."""
         self._reply(connection, reply)
-        if self._clients.closed and not connection.closed:
+        self._end_if_closed(connection)
+
+    def deliver(self, connection: Connection, frames: list[bytes]) -> None:
+        """Send what a call has made that goes on although the server has closed."""
+        try:
+            self.reply_all(connection, frames)
+            connection.flush()
+            self._end_if_closed(connection)
+        except BaseException:  # KeyboardInterrupt, SystemExit: nothing comes after it
+            self._clients.drop(connection)
+            raise
+
+    def _end_if_closed(self, connection: Connection) -> None:
+        """Once the server has closed: end a connection that nothing goes on for any more."""
+        if self._clients.closed and not (connection.closed or connection.busy or connection.late):
             self._clients.say_farewell(connection)
 
     def _cancel(self, connection: Connection, call_id: int) -> None:
@@ -150,8 +164,7 @@ class Turns:
         finally:
             connection.busy = 0
         self.reply_all(connection, frames)
-        if self._clients.closed and not connection.closed:
-            self._clients.say_farewell(connection)
+        self._end_if_closed(connection)
 
     def advance(self, late: LateCall) -> bool:
         """Give a late call its turn; return whether it had something to do."""
@@ -180,11 +193,10 @@ class Turns:
                 connection.busy = busy
             took = frames is not None
             self.reply_all(connection, frames or [])
-            if not connection.closed:
-                if self._clients.closed:
-                    self._clients.say_farewell(connection)
-                else:
-                    self.rest(connection)
+            if self._clients.closed:
+                self._end_if_closed(connection)
+            elif not connection.closed:
+                self.rest(connection)
         connection.in_hand = held
         return took
 
