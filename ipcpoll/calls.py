@@ -23,6 +23,7 @@ from .errors import (
 from .log import Log, describe
 from .messages import Call
 from .protocol import ServerProtocol
+from .running import Running
 from .schema import CommandSet, CommandType
 
 ABANDONED: Final = Cancelled("the client went away before the call had its turn")
@@ -40,7 +41,12 @@ class Later(NamedTuple):
 
 
 def run(
-    call: Call, ctx: Any, commands: CommandSet, protocol: ServerProtocol, log: Log
+    call: Call,
+    ctx: Any,
+    commands: CommandSet,
+    protocol: ServerProtocol,
+    log: Log,
+    running: Running,
 ) -> bytes | Later | None:
     """Run the call's command with `ctx` and return its reply, or what it has promised."""
     try:
@@ -49,7 +55,11 @@ def run(
             if command_type is None:
                 command_type = commands[call.name]
             command = command_type.bind(call.fields)
-        value = command.process(ctx)
+        running.own = False
+        try:
+            value = command.process(ctx)
+        finally:
+            running.own = True
     except WireError as error:
         return fail(call, error_from_wire(error.code, error.message, None), protocol, log)
     except (KeyboardInterrupt, SystemExit):

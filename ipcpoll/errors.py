@@ -207,7 +207,7 @@ def as_begun(error: CommandError) -> CommandError:
 
     What it passes on from a server that it asked itself may say so of a call over there.
     """
-    if not _is_of_one_that_ended(error.code):
+    if not _is_of_one_that_ended(getattr(error, "code", None)):
         return error
     if isinstance(error.data, dict):
         data = {**error.data, BEGAN: True}

@@ -21,7 +21,7 @@ import weakref
 from collections import OrderedDict, deque
 from collections.abc import Callable
 from contextlib import ExitStack
-from typing import Any, Final
+from typing import Any, Final, ParamSpec, TypeVar
 
 from . import calls
 from .connection import Connection
@@ -29,9 +29,13 @@ from .errors import Cancelled, CommandError, InternalError, ShuttingDown
 from .log import Log, describe
 from .messages import Call
 from .peer import Credentials, reset_caller, set_caller
+from .running import Running
 from .schema import CommandType
 from .wakeup import Deadline, Deadlines, Wakeup
 from .work import CoroutineHost, NoCoroutines, Progress, Work, make_work
+
+P = ParamSpec("P")
+R = TypeVar("R")
 
 _NO_LOOP: Final = (
     "%s is asynchronous, and the server is attached to no loop that runs coroutines; "
@@ -104,7 +108,9 @@ class LateCalls:
         log: Log,
         clock: Callable[[], float],
         poll_seconds: float,
+        running: Running,
     ) -> None:
+        self._running = running
         self._row = row
         self._wakeup = wakeup
         self._deadlines = deadlines
@@ -144,9 +150,11 @@ class LateCalls:
         before = set_caller(late)  # a coroutine keeps it
         late.on_the_stack = connection.busy  # its first step may be taken in here, and may close
         try:
-            late.work = make_work(later.command, later.promised, call.call_id, self.host)
+            late.work = self._running_out(
+                make_work, later.command, later.promised, call.call_id, self.host
+            )
             self._list(late)
-            ready = late.work.begin(self._tell_of(late))
+            ready = self._running_out(late.work.begin, self._tell_of(late))
         except (KeyboardInterrupt, SystemExit):
             late.end = GONE  # its client is closed for it; a notification has its last turn
             raise
@@ -171,6 +179,15 @@ class LateCalls:
                 lambda: self._end_at_its_turn(late, Cancelled.of_one_that_began(sentence)),
             )
         return None
+
+    def _running_out(self, function: Callable[P, R], *args: P.args, **kwargs: P.kwargs) -> R:
+        """Call what runs the program's own code, which may poll and close."""
+        running = self._running
+        before, running.own = running.own, False
+        try:
+            return function(*args, **kwargs)
+        finally:
+            running.own = before
 
     def _list(self, late: LateCall) -> None:
         self._all[late] = None
@@ -252,7 +269,7 @@ class LateCalls:
         late.on_the_stack = depth
         value: Any
         try:
-            progress, value = work.advance()
+            progress, value = self._running_out(work.advance)
         except (KeyboardInterrupt, SystemExit):
             late.end = GONE
             raise
@@ -445,7 +462,7 @@ class LateCalls:
         late.on_the_stack = depth  # a `finally` of a generator may poll, or close the server
         try:
             if late.work is not None:
-                late.work.give_up()
+                self._running_out(late.work.give_up)
         except (KeyboardInterrupt, SystemExit):
             raise
         except BaseException as error:

@@ -44,7 +44,7 @@ class Log:
 
     def exception(self, kind: str, message: str, error: BaseException) -> None:
         """Write a line with the traceback of `error`."""
-        each: _Kind = (kind, _way_of(error))
+        each: _Kind = (kind, way_of(error))
         if each not in self._kinds and self._are_many(kind):
             each = (kind, None)
         self._write(logging.ERROR, each, message, (type(error), error, error.__traceback__))
@@ -74,7 +74,7 @@ class Log:
             pass  # there is no better place to say so
 
 
-def _way_of(error: BaseException) -> int:
+def way_of(error: BaseException) -> int:
     """Return a number for the types and the places of an exception and of those that led to it.
 
     However deep a recursion was, its places are the same.

@@ -24,6 +24,7 @@ from .limits import Limits
 from .log import Log
 from .messages import Call, Cancel
 from .peer import reset_caller, set_caller
+from .running import Running
 from .schema import CommandSet
 from .wakeup import Wakeup
 
@@ -40,9 +41,9 @@ class Turns:
         limits: Limits,
         log: Log,
         clock: Callable[[], float],
+        running: Running,
     ) -> None:
-        self.depth = 0
-        """Rounds on the stack."""
+        self._running = running
         self._wakeup = wakeup
         self._clients = clients
         self._late = late
@@ -82,6 +83,8 @@ class Turns:
 
     def rest(self, connection: Connection) -> None:
         """After something was done for a connection: back into the row, or wait, or end."""
+        if self._clients.closed:  # there is no row any more
+            return
         if connection.accounted != connection.unsent + connection.protocol.bytes_waiting:
             self._clients.account(connection)
             if connection.closed:
@@ -123,8 +126,10 @@ class Turns:
         """Run one call and return its reply."""
         before = set_caller(connection)
         try:
-            connection.busy = self.depth
-            reply = calls.run(call, ctx, self._commands, connection.protocol, self._log)
+            connection.busy = self._running.depth
+            reply = calls.run(
+                call, ctx, self._commands, connection.protocol, self._log, self._running
+            )
             if isinstance(reply, calls.Later):
                 reply = self._late.begin(connection, call, reply)
         except BaseException as error:  # KeyboardInterrupt, SystemExit
@@ -158,9 +163,10 @@ class Turns:
     def _cancel(self, connection: Connection, call_id: int) -> None:
         """End a late call that its client has cancelled."""
         self._signal_nested()
+        depth = self._running.depth
         try:
-            connection.busy = self.depth  # what its work does at its end may poll, or close
-            frames = self._late.cancel(connection, call_id, self.depth)
+            connection.busy = depth  # what its work does at its end may poll, or close
+            frames = self._late.cancel(connection, call_id, depth)
         finally:
             connection.busy = 0
         self.reply_all(connection, frames)
@@ -174,7 +180,7 @@ class Turns:
             if late.on_the_stack:
                 return False
             self._signal_nested()
-            return self._late.advance(late, self.depth) is not None
+            return self._late.advance(late, self._running.depth) is not None
         held, busy = connection.in_hand, connection.busy  # a command of its own may be running
         connection.in_hand = True
         del self._row[late]
@@ -184,8 +190,8 @@ class Turns:
         elif not late.on_the_stack:
             self._signal_nested()
             try:
-                connection.busy = busy or self.depth
-                frames = self._late.advance(late, self.depth)
+                connection.busy = busy or self._running.depth
+                frames = self._late.advance(late, self._running.depth)
             except BaseException as error:  # KeyboardInterrupt, SystemExit
                 self._end_interrupted(connection, late.call, error)
                 raise

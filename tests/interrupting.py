@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from harness import Host
 
 import ipcpoll
-from ipcpoll import Subscription, Topic, Turn
+from ipcpoll import Subscription, Topic, Turn, UsageError
 
 _PACKAGE = os.path.dirname(ipcpoll.__file__) + os.sep
 
@@ -97,8 +97,12 @@ class Interrupter:
                 self.where = f"{frame.f_code.co_filename}:{frame.f_lineno} at {frame.f_lasti}"
                 sys.settrace(None)
                 self._before.clear()
-                raise self.interrupt
+                self.strike()
         return self
+
+    def strike(self):
+        """Do what a signal handler would do here."""
+        raise self.interrupt
 
     def _is_step(self, frame):
         if not self.points:
@@ -107,7 +111,17 @@ class Interrupter:
         before = self._before.get(frame)
         self._before[frame] = frame.f_code.co_code[frame.f_lasti]
         # Where an instruction has no line, CPython 3.11 does not free the frame of what is raised.
-        return before in _ASKS and not returned and frame.f_lineno is not None
+        # The first instruction that is told of stands behind RESUME.
+        asks = before is None or before in _ASKS
+        return asks and not returned and frame.f_lineno is not None
+
+    def __enter__(self):
+        self._outer = sys.gettrace()
+        sys.settrace(self)
+
+    def __exit__(self, *_):
+        sys.settrace(self._outer)
+        self._before.clear()
 
     def poll(self, pollable, host):
         """Poll with the trace function on; return whether the interruption came out."""
@@ -121,3 +135,21 @@ class Interrupter:
             sys.settrace(before)
             self._before.clear()
         return False
+
+
+class Handler(Interrupter):
+    """Calls a function at the `at`-th point at which CPython can run a signal handler.
+
+    It goes on then, as after a handler that returns. A UsageError of the function is counted.
+    """
+
+    def __init__(self, at, act):
+        super().__init__(at, Exception, points=True)
+        self.act = act
+        self.refused = 0
+
+    def strike(self):
+        try:
+            self.act()
+        except UsageError:
+            self.refused += 1

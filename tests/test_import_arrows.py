@@ -59,6 +59,7 @@ PARTS = {
     "reading",
     "reasons",
     "round",
+    "running",
     "topic",
     "turns",
     "stream",

@@ -9,6 +9,9 @@ asks whether a signal has come, in the library and in what it calls of the stand
 clients that know to the last answer what they have got. Whatever is not answered has lost its
 connection; nothing is answered twice, nothing runs twice.
 
+*The handlers*: one run for each point in each scenario of `handler_scenarios`, where a signal
+handler polls the server, or closes it, and returns. Nothing at all is lost there.
+
 After every run no descriptor is left open, and nothing at the path.
 """
 
@@ -29,6 +32,7 @@ from typing import Any
 
 sys.path.insert(0, os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 
+import handler_scenarios
 from fault_runs import descriptors
 from harness import COMMANDS, Host, Peer, call, settle
 from interrupted_scenarios import SCENARIOS, run_interrupted
@@ -37,6 +41,7 @@ from part import Figures, run_as_program
 
 from ipcpoll import Server
 
+FEWEST = 20  # runs of each scenario and action, however little time there is
 SPREAD = 7919
 """A prime: the sample's steps are spread over the scenario, and the same each time."""
 
@@ -47,6 +52,7 @@ def campaign(seconds: float) -> Figures:
     figures: Figures = {"scenarios": len(SCENARIOS)}
     struck = total = 0
     with quiet(), tempfile.TemporaryDirectory(prefix="ipcpoll-", dir=_memory()) as directory:
+        figures |= handlers(directory, began + seconds / 4)
         figures |= storm(seconds / 4)
         totals = {scenario: count(scenario, directory) for scenario in SCENARIOS}
         total = sum(totals.values())
@@ -100,6 +106,27 @@ def strike(scenario: Callable[..., None], directory: str, at: int) -> None:
         for name in os.listdir(directory):
             os.unlink(f"{directory}/{name}")
         raise
+
+
+def handlers(directory: str, until: float) -> Figures:
+    """Let a handler poll, and close, at each point of each scenario, spread, for some time."""
+    total = struck = 0
+    for scenario in handler_scenarios.SCENARIOS:
+        steps = handler_scenarios.points(f"{directory}/s", scenario)
+        share = time.monotonic() + (until - time.monotonic()) / len(handler_scenarios.SCENARIOS)
+        for action in handler_scenarios.ACTIONS:
+            total += steps
+            for turn in range(steps):
+                before = descriptors()
+                at = turn * SPREAD % steps + 1
+                handler = handler_scenarios.play(f"{directory}/s", scenario, action, at)
+                gc.collect(0)
+                assert descriptors() == before, f"{scenario.__name__}: {action} at {at}"
+                assert not os.listdir(directory), "something is left at the path"
+                struck += handler.where is not None
+                if time.monotonic() >= share and turn >= FEWEST:
+                    break
+    return {"handlers: points": total, "handlers: runs": struck}
 
 
 def storm(seconds: float) -> Figures:
