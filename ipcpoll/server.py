@@ -13,6 +13,7 @@ import contextlib
 import os
 import resource
 import socket
+import sys
 import threading
 import time
 import types
@@ -261,7 +262,8 @@ class Server(Generic[C]):
         """Poll, and keep other threads out meanwhile."""
         thread = threading.get_ident()
         if self._inside.setdefault("thread", thread) != thread:
-            raise UsageError(_TWO_THREADS)
+            self._refuse_other_threads()
+            return self._poll_outermost(events, ctx, max_commands, max_seconds, serial)
         try:
             return self._round.run(events, ctx, max_commands, max_seconds, serial)
         finally:
@@ -305,8 +307,26 @@ class Server(Generic[C]):
 
     def _refuse_other_threads(self) -> None:
         thread = threading.get_ident()
-        if self._inside.get("thread", thread) != thread:
-            raise UsageError(_TWO_THREADS)
+        other = self._inside.get("thread", thread)
+        if other != thread:
+            if self._has_inside(other):
+                raise UsageError(_TWO_THREADS)
+            self._inside.clear()  # it was interrupted as it went in or out
+
+    def _has_inside(self, thread: int) -> bool:
+        """Return whether that thread is inside `poll`, as far as is known: greenlets are not."""
+        threads = sys._current_frames()
+        if thread not in threads:
+            return True
+        frame: types.FrameType | None = threads[thread]
+        while frame is not None:
+            if (
+                frame.f_code is Server._poll_outermost.__code__
+                and frame.f_locals.get("self") is self
+            ):
+                return True
+            frame = frame.f_back
+        return False
 
     def _ready_by_hand(self) -> list[tuple[int, int]]:
         """Take the place of the poller's `poll` while a deadline has no timer descriptor."""

@@ -45,6 +45,7 @@ PARTS = {
     "descriptors",
     "directory",
     "door",
+    "flow",
     "forks",
     "late",
     "line",

@@ -79,8 +79,7 @@ class Play:
 
     def poll(self):
         """Poll, and let the handler strike."""
-        with self.handler:
-            self.server.poll(self.host)
+        self.handler.run(lambda: self.server.poll(self.host))
         if self.server.closed:
             raise Over
 
@@ -122,8 +121,7 @@ def nested(play):
         play.host.do = lambda: None
         play.ask(second, "Echo")
         if not play.server.closed:
-            with play.handler:
-                play.server.poll(play.host)
+            play.handler.run(lambda: play.server.poll(play.host))
 
     play.host.do = inside
     play.ask(first, "Do")
@@ -207,8 +205,7 @@ def close_outside(play):
     play.ask(first, "Echo")
     play.ask(second, "Echo")
     play.peer()
-    with play.handler:
-        play.server.close()
+    play.handler.run(play.server.close)
 
 
 SCENARIOS = (
