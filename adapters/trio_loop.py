@@ -90,7 +90,7 @@ class AsyncClient(AwaitingClient):
 
         async with trio_loop.AsyncClient("service") as client:
             answer = await client.call(Status())
-            async for piece in client.stream(Watch(), timeout=None):
+            async for piece in client.stream(Watch()):
                 ...
 
     It needs no nursery: a system task watches for it, until it is closed.

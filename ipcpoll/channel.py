@@ -23,13 +23,14 @@ from typing import Final, Protocol, TypeAlias, TypeVar
 
 from . import reasons
 from .codec import Decoder, encode
-from .errors import NotAnswered, NotPolled, PeerGone, WireError
+from .errors import IpcError, NotAnswered, NotPolled, PeerGone, WireError
 from .framing import Payload
 from .limits import KIB, Limits
 from .messages import Answer, Failure, Piece
 from .peer import Credentials, has_unread
 from .protocol import ClientProtocol
 from .reading import FIRST_READ, next_read
+from .states import CallState
 
 Reply: TypeAlias = "Answer | Failure"
 T = TypeVar("T")
@@ -129,6 +130,7 @@ class Channel:
         self._unread = False  # the server has gone, and had not read the calls that waited
         self._left_unread: set[int] = set()  # given up, and known to be unread then
         self._end: Callable[[], Exception] | None = None  # makes what later calls raise
+        self._tells = False  # those who wait, of the end
         self._poll = select.poll() if hasattr(select, "poll") else _SelectPoll()
         self._poll.register(self._socket, select.POLLIN)
         self._wants_room = False  # the poll object waits for room to send too
@@ -159,8 +161,14 @@ class Channel:
 
     def post(self, call_id: int, payload: Payload) -> None:
         """Let a call wait to be sent. Raises FrameTooLarge."""
-        self._out.append(Outgoing(call_id, self._protocol.call(call_id, payload)))
-        self._awaited.add(call_id)
+        try:
+            self._out.append(Outgoing(call_id, self._protocol.call(call_id, payload)))
+            self._awaited.add(call_id)
+        except IpcError:
+            raise
+        except BaseException:
+            self.end_interrupted()
+            raise
 
     def expect(self, call_id: int, taker: Taker) -> None:
         """Give `taker` what comes for a call that was posted, and keep nothing for `wait_for`."""
@@ -177,9 +185,10 @@ class Channel:
         `send`, and shorter. Never waits. Raises FrameTooLarge and what `payload_of` does.
         """
         call_id = self.new_id()
-        frame = self._protocol.call(call_id, payload_of(encode(call_id), command))
-        self._awaited.add(call_id)
+        payload = payload_of(encode(call_id), command)
         try:
+            frame = self._protocol.call(call_id, payload)
+            self._awaited.add(call_id)
             try:
                 sent = self._socket.send(frame, _SEND_FLAGS)
             except OSError:
@@ -191,15 +200,21 @@ class Channel:
                 rest = Outgoing(call_id, memoryview(frame)[sent:])
                 rest.begun = True
                 self._out.append(rest)
+        except IpcError:
+            raise
         except BaseException:
-            self._end_interrupted()
+            self.end_interrupted()
             raise
         return call_id
 
     def post_notification(self, payload: Payload) -> Outgoing:
         """Let a notification wait to be sent. Raises FrameTooLarge."""
         frame = Outgoing(None, self._protocol.notify(payload))
-        self._out.append(frame)
+        try:
+            self._out.append(frame)
+        except BaseException:
+            self.end_interrupted()
+            raise
         return frame
 
     def expect_sent(self, frame: Outgoing, taker: Taker) -> None:
@@ -217,7 +232,7 @@ class Channel:
             try:
                 self._send()
             except BaseException:
-                self._end_interrupted()
+                self.end_interrupted()
                 raise
 
     def _send(self) -> None:
@@ -317,7 +332,7 @@ class Channel:
             else:
                 self._awaited.discard(call_id)
         except BaseException:
-            self._end_interrupted()
+            self.end_interrupted()
             raise
         if answer is None:
             self._take_all()
@@ -353,16 +368,23 @@ class Channel:
         return self._last == call_id and has_unread(self._socket) is True
 
     def give_up(self, call_id: int) -> bool:
-        """Cancel a call and forget it; return whether a byte of it was sent. Never waits."""
+        """Cancel a call and forget it; return whether a byte of it was sent. Never waits.
+
+        Idempotent. Does nothing with what was answered, or was never posted.
+        """
         self._awaited.discard(call_id)
         self._takers.pop(call_id, None)
         if self._replies.pop(call_id, None) is not None or self._end is not None:
+            return True
+        if self._protocol.calls.get(call_id) is not CallState.IN_FLIGHT:
             return True
         for frame in self._out:
             if frame.call_id == call_id and self.take_back(frame):
                 self._protocol.forget(call_id)
                 return False
-        self._out.append(Outgoing(None, self._protocol.cancel(call_id)))
+        cancel = Outgoing(None, b"")
+        cancel.data = self._protocol.cancel(call_id)  # which notes that as its last step
+        self._out.append(cancel)
         self.send()
         out = self._out
         if self.on_close is None and out and self._last == call_id and not out[0].begun:
@@ -395,9 +417,9 @@ class Channel:
     def close(self) -> None:
         """Close the connection. Idempotent."""
         self._finish(reasons.closed_here)
-        on_close, self.on_close = self.on_close, None
-        if on_close is not None:
-            on_close()
+        if self.on_close is not None:
+            self.on_close()
+            self.on_close = None  # then: an interruption must not leave it watched
         self._socket.close()
 
     # -----------------------------------------------------------------------------------------
@@ -426,7 +448,7 @@ class Channel:
             data = self._read()
             self._take_in(data)
         except BaseException:
-            self._end_interrupted()
+            self.end_interrupted()
             raise
         return bool(data)
 
@@ -472,7 +494,7 @@ class Channel:
             self._end_badly(error.message)
             return False
         except BaseException:
-            self._end_interrupted()
+            self.end_interrupted()
             raise
         self._untaken = False
         if self._at_end:
@@ -493,13 +515,13 @@ class Channel:
         except WireError as error:
             self._end_badly(error.message)
         except BaseException:
-            self._end_interrupted()
+            self.end_interrupted()
             raise
         self._untaken = False
         if self._at_end:
             self._finish(self._gone)
 
-    def _end_interrupted(self) -> None:
+    def end_interrupted(self) -> None:
         """After an interruption (Ctrl-C) in the midst of the work.
 
         Bytes may have been sent that would be sent again, or an answer taken that nobody got.
@@ -540,15 +562,26 @@ class Channel:
                 self._takers.pop(call_id, None)  # then: an interruption must not lose it
 
     def _finish(self, end: Callable[[], Exception]) -> None:
-        """Let every call in flight, and all later ones, end with what `end` makes."""
-        if self._end is not None:
-            return
-        self._end = end
-        if not self._takers and not self._out:
-            return
+        """Let every call in flight, and all later ones, end with what `end` makes.
+
+        What was interrupted in here is done by the next that comes.
+        """
+        if self._end is None:
+            self._end = end
+        if (self._takers or self._out) and not self._tells:
+            self._tells = True
+            try:
+                self._tell_takers(self._end)
+            finally:
+                self._tells = False
+
+    def _tell_takers(self, end: Callable[[], Exception]) -> None:
+        """Tell each, and then forget it: an interruption must not lose it."""
         unread = {frame.call_id for frame in self._out if not frame.begun and end == self._gone}
-        takers = [*self._takers.items()]
-        takers += [(0, frame.taker) for frame in self._out if frame.taker is not None]
-        self._takers.clear()
-        for call_id, taker in takers:
+        for call_id, taker in list(self._takers.items()):
             taker.lose(self._gone_unread if call_id in unread else end)
+            self._takers.pop(call_id, None)
+        for frame in self._out:
+            if frame.taker is not None:
+                frame.taker.lose(end)
+                frame.taker = None

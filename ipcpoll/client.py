@@ -22,16 +22,17 @@ from typing import TYPE_CHECKING, Any, Final, TypeAlias, TypeVar, overload
 
 from . import codec, forks, strictness
 from .address import is_name, socket_path
-from .answers import Turn
+from .answers import Kind, Turn
 from .channel import Channel, Reply, TimedOut
 from .command import Command
 from .connecting import WaitTime
 from .door import Door
+from .flow import Flow
 from .framing import Payload
 from .limits import DEFAULT_LIMITS, Limits
 from .line import Line, Pending
 from .messages import call_payload_plain
-from .pipeline import answer_of, answers, post_call
+from .pipeline import Answers, answer_of, post_call
 from .pump import Pump
 from .schema import resolve
 from .stream import Stream
@@ -108,7 +109,11 @@ class Client:
                 call_id = channel.send_alone(command_type.encode_call, command)
             if channel is None or not call_id:
                 channel, call_id = self._line.post(lambda to: post_call(to, command), wait)
-            reply = self._reply(channel, call_id, command_type.name, wait)
+            try:
+                reply = self._reply(channel, call_id, command_type.name, wait)
+            except BaseException:  # Ctrl-C, and what other handlers of signals raise
+                channel.give_up(call_id)
+                raise
         return answer_of(command_type.name, reply, command_type.decode_answer)
 
     def request(
@@ -132,7 +137,11 @@ class Client:
         with self._door:
             wait = self._wait_time(timeout)
             channel, call_id = self._line.post(post, wait)
-            reply = self._reply(channel, call_id, name, wait)
+            try:
+                reply = self._reply(channel, call_id, name, wait)
+            except BaseException:
+                channel.give_up(call_id)
+                raise
         return answer_of(name, reply, lambda value: value)
 
     def notify(self, command: Command[Any, Any], *, timeout: Timeout = ...) -> None:
@@ -151,7 +160,7 @@ class Client:
                 channel.flush(wait.deadline)
             except TimedOut:
                 raise channel.overdue_notification(frame, command_type.name, wait.seconds) from None
-            except (KeyboardInterrupt, SystemExit):
+            except BaseException:
                 channel.take_back(frame)
                 raise
             finally:
@@ -191,9 +200,10 @@ class Client:
         """
         if depth < 1:
             raise ValueError(f"depth must be at least 1, not {depth}")
-        return answers(
-            commands, depth, self._door, self._line, lambda: self._wait_time(timeout), self._reply
+        calls = Answers(
+            self._door, self._line, lambda: self._wait_time(timeout), self._reply, self._settle
         )
+        return calls.give(commands, depth)
 
     # -----------------------------------------------------------------------------------------
     # Inside a loop
@@ -228,10 +238,16 @@ class Client:
         timeout: Timeout,
     ) -> S:
         """Begin a call of which everything is known already: for clients built on this one."""
-        with self._door:
-            pump = self._moved()
-            pending = kind(pump, self._line, name, body, decode, self._wait_time(timeout))
-            pump.start(pending)
+        pending: S | None = None
+        try:
+            with self._door:
+                pump = self._moved()
+                pending = kind(pump, self._line, name, body, decode, self._wait_time(timeout))
+                pump.start(pending)
+        except BaseException:  # Ctrl-C: nobody will have the future
+            if pending is not None:
+                self._moved().give_up(pending)
+            raise
         return pending
 
     @overload
@@ -251,26 +267,38 @@ class Client:
     ) -> Stream[Any, Any]:
         """Send a command that answers in pieces, and return them as a stream.
 
-        `timeout` bounds the wait for each piece (None: a subscription may be silent for hours).
+        `timeout` bounds the wait for each piece; a subscription, which may be silent for hours, has
+        no limit unless one is given. Leave it with ``with``, or `Stream.close` it: its command is
+        cancelled. One that is forgotten is cancelled too, with a ResourceWarning.
         With `resume` the command is sent anew when the server went away and came back, and
         `Stream.gaps` counts that; so it should be one that may run twice, as a subscription.
         Never blocks; what goes wrong is told by the stream. Raises as `submit`.
         """
         command_type = resolve(type(command))
         body = command_type.encode_call(b"", command)[1:]
-        with self._door:
-            pump = self._moved()
-            stream: Stream[Any, Any] = Stream(
-                pump,
-                self._new_line(),
-                command_type.name,
-                body,
-                command_type.decode_piece,
-                command_type.decode_answer,
-                self._wait_time(timeout),
-                resume=resume,
-            )
-            pump.start(stream)
+        if command_type.kind is Kind.TOPIC and timeout is ...:
+            timeout = None  # it may be silent for hours
+        flow: Flow[Any, Any] | None = None
+        try:
+            with self._door:
+                wait = self._wait_time(timeout)
+                pump = self._moved()
+                flow = Flow(
+                    pump,
+                    self._new_line(),
+                    command_type.name,
+                    body,
+                    command_type.decode_piece,
+                    command_type.decode_answer,
+                    wait,
+                    resume=resume,
+                )
+                stream = Stream(flow)
+                pump.start(flow)
+        except BaseException:
+            if flow is not None:
+                flow.forget()
+            raise
         return stream
 
     def fileno(self) -> int:
@@ -357,9 +385,6 @@ class Client:
             return channel.wait_for(call_id, wait.deadline)
         except TimedOut:
             raise channel.overdue(call_id, name, wait.seconds) from None
-        except (KeyboardInterrupt, SystemExit):
-            channel.give_up(call_id)
-            raise
         finally:
             self._settle()
 

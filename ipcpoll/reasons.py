@@ -98,6 +98,14 @@ def not_answered(path: str, who: Credentials, name: str, seconds: float) -> NotA
     )
 
 
+def no_more_pieces(path: str, who: Credentials, name: str, seconds: float) -> NotAnswered:
+    """Return the error for a stream that has sent some pieces, and no further one."""
+    return NotAnswered(
+        f"{_alive(who.pid)} and has sent no further piece of {name} for {_shown(seconds)} s; "
+        f"it was cancelled ({path})"
+    )
+
+
 def gone(path: str, who: Credentials, *, unread: bool) -> PeerGone:
     """Return the error for a connection that ended before the answer. `unread`: that is known."""
     if unread:

@@ -121,12 +121,11 @@ class Submitted(PumpedFuture[R], Pending):
 
         Its answer is dropped. It may have run. Never blocks. See `concurrent.futures.Future`.
         """
-        was_cancelled = self.cancelled()
-        if not super().cancel():
-            return False
-        if not was_cancelled:
-            self._pump.give_up(self)
-        return True
+        try:
+            return super().cancel()
+        finally:  # also behind an interruption; what that leaves undone, the next `cancel` does
+            if self.cancelled() and not self._told:
+                self._pump.give_up(self)
 
     # -----------------------------------------------------------------------------------------
     # For the pump

@@ -113,7 +113,7 @@ def test_time_limit_is_for_each_piece(fake, client):
     wait_until(lambda: time.monotonic() > began + 0.06)
     connection.say(*pieces(1))
     assert next(stream) == 1, "nobody has waited yet"
-    with pytest.raises(NotAnswered, match=r"has not answered Count within 0\.05 s"):
+    with pytest.raises(NotAnswered, match=r"has sent no further piece of Count for 0\.05 s"):
         next(stream)
     with pytest.raises(NotAnswered):
         next(stream)
@@ -381,7 +381,7 @@ def test_unread_pieces_are_bounded(fake, client, reader):
     sent = connection.fill([1, 2, 7])
     while readable(client):
         client.poll()
-    assert len(stream._unread) == 64
+    assert len(stream._flow._unread) == 64
     read = 0
     if reader == "slow":
         for _ in range(40):
@@ -389,7 +389,7 @@ def test_unread_pieces_are_bounded(fake, client, reader):
         read = 40
         assert readable(client)
         be_silent(client)
-        assert len(stream._unread) == 64
+        assert len(stream._flow._unread) == 64
     ender = threading.Thread(target=connection.say, args=[[1, 0, "done"]])
     ender.start()
     assert len(list(stream)) + read == sent
@@ -550,8 +550,9 @@ def test_piece_stays_while_its_reading_is_interrupted(fake, client, monkeypatch)
         monkeypatch.undo()
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("ipcpoll.stream.decoded", interrupted)
+    monkeypatch.setattr("ipcpoll.flow.decoded", interrupted)
     with pytest.raises(KeyboardInterrupt):
         next(stream)
     assert next(stream) == 2
     assert stream.lost == 0
+    stream.close()

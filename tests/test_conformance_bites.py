@@ -258,7 +258,12 @@ class DrainsAll(Reporting):
         return False
 
 
-@broken("asynchronous_command", "asynchronous_generator", runs_coroutines=True)
+@broken(
+    "asynchronous_command",
+    "asynchronous_generator",
+    "command_that_closes_the_server_and_answers",
+    runs_coroutines=True,
+)
 class RunsNoCoroutines(Reporting):
     """It says that it does."""
 
