@@ -117,9 +117,7 @@ class Flow(Pending, Generic[P, R]):
             )
         return decoded(self.name, self._decode_answer, self._reply.value)
 
-    def each(
-        self, function: Callable[[P], object], gap: Callable[[], object] | None
-    ) -> Future[R]:
+    def each(self, function: Callable[[P], object], gap: Callable[[], object] | None) -> Future[R]:
         """See `stream.Stream.each`."""
         self._each = _Each(self._pump, self, function, gap)
         self.holder = None

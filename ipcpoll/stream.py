@@ -125,7 +125,6 @@ class _Holder(weakref.ref[Stream[Any, Any]]):
     reference whose callback is one call of C's leaves its note all the same.
     """
 
-
     _flow: Flow[Any, Any]
 
     @classmethod

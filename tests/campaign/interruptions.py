@@ -11,8 +11,8 @@ After each the client is as good as new.
 
 *The storm*: an interval timer whose handler raises KeyboardInterrupt while a server is polled, and
 clients that know to the last answer what they have got. Whatever is not answered has lost its
-connection; nothing is answered twice, nothing runs twice. And the same timer while one client calls,
-maps, submits and reads streams for all that time.
+connection; nothing is answered twice, nothing runs twice. And the same timer while one client
+calls, maps, submits and reads streams for all that time.
 
 After every run no descriptor is left open, and nothing at the path.
 """
