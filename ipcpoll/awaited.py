@@ -119,7 +119,7 @@ class AwaitingClient(ABC):
     ) -> AsyncStream[Any, Any]:
         """Send a command that answers in pieces, and return them for ``async for``."""
         stream: Stream[Any, Any] = self._attached().stream(command, timeout=timeout, resume=resume)
-        return AsyncStream(stream, self)
+        return AsyncStream(stream, self._when, self._watch_the_loop)
 
     def close(self) -> None:
         """Close it, and leave nothing in the loop. Tasks that wait get PeerGone. Idempotent."""
@@ -140,6 +140,11 @@ class AwaitingClient(ABC):
             self._attach(client)
         return client
 
+    async def _when(self, start: Callable[[Callable[[], None]], None]) -> None:
+        """As `_until`, also in another loop than that in which what is waited for was begun."""
+        self._attached()
+        await self._until(start)
+
     async def _answer(self, future: Future[R]) -> R:
         try:
             if not future.done():
@@ -157,9 +162,15 @@ def _when_done(future: Future[Any]) -> Callable[[Callable[[], None]], None]:
 class AsyncStream(Generic[P, R]):
     """The pieces of an answer, for ``async for`` and ``async with``. See `Stream`."""
 
-    def __init__(self, stream: Stream[P, R], client: AwaitingClient) -> None:
+    def __init__(
+        self,
+        stream: Stream[P, R],
+        when: Callable[[Callable[[Callable[[], None]], None]], Any],
+        watch_the_loop: Callable[[], Callable[[], bool]],
+    ) -> None:
         self._stream = stream
-        self._client = client
+        self._when = when
+        self._watch_the_loop = watch_the_loop
         self._waits: Callable[[], bool] | None = None
         """Whether the task that waits for a piece may still run; None: no task waits."""
 
@@ -191,14 +202,13 @@ class AsyncStream(Generic[P, R]):
         A task that is cancelled here (by a time limit of its own, say) waits no more, and that is
         all: the stream goes on, and the next one that waits gets the piece.
         """
-        stream, client = self._stream, self._client
+        stream = self._stream
         if self._waits is not None and self._waits():
             raise UsageError("another task waits for the next piece of this stream already")
         if not stream.has_come:
-            client._attached()  # the loop may be another than that in which the stream was made
-            self._waits = waits = client._watch_the_loop()
+            self._waits = waits = self._watch_the_loop()
             try:
-                await client._until(stream.notify)
+                await self._when(stream.notify)
             finally:
                 if self._waits is waits:  # else its loop was closed, and another task waits now
                     self._waits = None

@@ -18,14 +18,14 @@ from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
 from concurrent.futures import Future
 from os import PathLike
 from types import EllipsisType
-from typing import TYPE_CHECKING, Any, Final, TypeAlias, TypeVar, overload
+from typing import TYPE_CHECKING, Any, Final, TypeAlias, TypeVar, cast, overload
 
 from . import codec, forks, strictness
 from .address import is_name, socket_path
 from .answers import Kind, Turn
 from .channel import Channel, Reply, TimedOut
 from .command import Command
-from .connecting import WaitTime
+from .connecting import WaitTime, seconds_of
 from .door import Door
 from .flow import Flow
 from .framing import Payload
@@ -55,7 +55,8 @@ class Client:
 
     No I/O at construction: the first call connects. `timeout` is the limit for each call in
     seconds, from connecting to the answer; None: no limit; 0: only what needs no waiting. Each
-    method may be given another. `limits` must be at least as wide as the server's for frames.
+    method may be given another. Raises TypeError for one that is no number, and ValueError for a
+    negative one; so do the methods. `limits` must be at least as wide as the server's for frames.
 
     Every method blocks. They raise, besides what they say: NotRunning, StaleSocket,
     UntrustedPeer when the server can't be reached; NotPolled and NotAnswered when the time is
@@ -75,7 +76,7 @@ class Client:
         """What attaches it to main loops; `close` detaches each."""
         self._path = socket_path(address)
         self._private = is_name(address)
-        self._timeout = timeout
+        self._timeout = None if timeout is None else seconds_of(timeout)
         self._limits = limits
         self._line = self._new_line()
         self._pump: Pump | None = None
@@ -198,8 +199,11 @@ class Client:
         batches; one that can't be carried raises before any of its batch is sent. Raises
         ValueError for a `depth` below 1.
         """
+        if not isinstance(cast("object", depth), int):
+            raise TypeError(f"depth is a whole number, not {depth!r}")
         if depth < 1:
             raise ValueError(f"depth must be at least 1, not {depth}")
+        self._wait_time(timeout)  # what is wrong with it is told here, and not in the loop
         calls = Answers(
             self._door, self._line, lambda: self._wait_time(timeout), self._reply, self._settle
         )

@@ -15,7 +15,8 @@ import os
 import socket
 import time
 from contextlib import ExitStack
-from typing import Final
+from datetime import timedelta
+from typing import Any, Final
 
 from . import reasons
 from .descriptors import unix_socket
@@ -27,6 +28,28 @@ _LONGEST_RETRY: Final = 0.050
 _REFUSALS: Final = 3  # a server that is just starting refuses for a moment, before it listens
 
 
+def seconds_of(limit: Any, what: str = "a timeout") -> float:
+    """Return a time limit that a program has given as a number. Raises TypeError, ValueError."""
+    kind = type(limit)
+    if kind is float or kind is int:
+        seconds = limit
+    elif isinstance(limit, timedelta):
+        raise TypeError(f"{what} is a number of seconds: give {limit!r}.total_seconds()")
+    elif isinstance(limit, bool) or not hasattr(limit, "__float__"):
+        raise TypeError(f"{what} is a number of seconds or None, not {limit!r}")
+    else:
+        try:
+            seconds = float(limit)  # of numpy, Decimal, Fraction
+        except (TypeError, ValueError):  # an array of several
+            raise TypeError(f"{what} is a number of seconds or None, not {limit!r}") from None
+    if not seconds >= 0:  # NaN is not
+        raise ValueError(f"{what} must be at least 0, not {limit}")
+    try:
+        return float(seconds)
+    except OverflowError:  # an int of more than 308 digits
+        return math.inf
+
+
 class WaitTime:
     """A time limit in seconds and when it is over, on `time.monotonic`. None: no limit."""
 
@@ -36,8 +59,8 @@ class WaitTime:
         if seconds is None:
             self.seconds = self.deadline = math.inf
             return
-        if not seconds >= 0:  # NaN is not
-            raise ValueError(f"a timeout must be at least 0, not {seconds}")
+        if type(seconds) is not float or not seconds >= 0:
+            seconds = seconds_of(seconds)
         self.seconds = seconds
         self.deadline = time.monotonic() + seconds
 

@@ -9,9 +9,9 @@ that is what the next one looks at.
 from __future__ import annotations
 
 import contextlib
-import sys
 from collections import deque
 from collections.abc import Callable
+from sys import _getframe  # pyright: ignore[reportPrivateUsage]
 from types import FrameType
 
 from .errors import UsageError
@@ -72,7 +72,7 @@ class Door:
     # -----------------------------------------------------------------------------------------
 
     def __enter__(self) -> None:
-        me = sys._getframe(1)
+        me = _getframe(1)
         if self._inside.setdefault(None, me) is not me:
             self._take_the_place(me)
         if self._refusal is not None:

@@ -26,6 +26,7 @@ import time
 import weakref
 
 from .channel import MOST_LATE, TimedOut
+from .connecting import seconds_of
 from .door import Door
 from .errors import UsageError
 from .limits import Limits
@@ -119,9 +120,7 @@ class Pump:
     def poll(self, max_seconds: float | None) -> int:
         """Take in what is ready, and hand over what has come; return the turns. Never waits."""
         least = self._poll_seconds
-        seconds = least if max_seconds is None else max_seconds
-        if not seconds >= 0:  # NaN is not
-            raise ValueError(f"max_seconds must be at least 0, not {seconds}")
+        seconds = least if max_seconds is None else seconds_of(max_seconds, "max_seconds")
         patience = max(seconds, least)
         began = time.monotonic()
         turns = 0

@@ -318,7 +318,7 @@ class Server(Generic[C]):
 
     def _has_inside(self, thread: int) -> bool:
         """Return whether that thread is inside `poll`, as far as is known: greenlets are not."""
-        threads = sys._current_frames()
+        threads = sys._current_frames()  # pyright: ignore[reportPrivateUsage]
         if thread not in threads:
             return True
         frame: types.FrameType | None = threads[thread]

@@ -17,7 +17,7 @@ import msgspec
 
 from .answers import Subscription
 from .channel import Channel, Outgoing
-from .connecting import WaitTime
+from .connecting import WaitTime, seconds_of
 from .errors import InternalError
 from .framing import Payload
 from .line import Line, Pending
@@ -90,6 +90,8 @@ class PumpedFuture(Future[R]):
         return super().exception(self._wait(timeout))
 
     def _wait(self, timeout: float | None) -> float | None:
+        if timeout is not None:
+            timeout = seconds_of(max(0, timeout) if type(timeout) in (int, float) else timeout)
         if self._told or not self._pump.is_mine or self.done():
             return timeout
         until = math.inf if timeout is None else time.monotonic() + timeout

@@ -421,7 +421,9 @@ def test_no_piece_is_lost_to_a_time_limit_of_ones_own(loop, fake):
                 if said < 200 and (over + len(got)) % 3:
                     connection.say([1, 2, said])
                     said += 1
-                piece = await loop.within(0.00005 * (1 + (over + len(got)) % 7), lambda: anext(stream))
+                piece = await loop.within(
+                    0.00005 * (1 + (over + len(got)) % 7), lambda: anext(stream)
+                )
                 if piece is None:
                     over += 1
                 else:
@@ -436,19 +438,19 @@ def test_no_piece_is_lost_to_a_time_limit_of_ones_own(loop, fake):
 def test_stream_that_is_left_and_forgotten_is_cancelled(loop, fake):
     async def main():
         async with loop.AsyncClient(fake.path) as client:
+
+            async def read():
+                async for piece in client.stream(Count()):
+                    assert piece == 1
+                    break
+
+            async def speak():
+                connection = await loop.accept(fake)
+                connection.next()
+                connection.say([1, 2, 1], [1, 2, 2])
+                return connection
+
             with pytest.warns(ResourceWarning, match="of Count> was left before its end"):
-
-                async def read():
-                    async for piece in client.stream(Count()):
-                        assert piece == 1
-                        break
-
-                async def speak():
-                    connection = await loop.accept(fake)
-                    connection.next()
-                    connection.say([1, 2, 1], [1, 2, 2])
-                    return connection
-
                 _, connection = await loop.together(read, speak)
             assert connection.next() is None
 
@@ -482,10 +484,13 @@ def test_stream_whose_reader_was_cancelled_and_is_forgotten_is_cancelled(loop, f
                 async for _ in stream:
                     pass
 
-            with pytest.warns(ResourceWarning, match="of Count> was left before its end"):
+            async def forget():
                 await loop.cancelled_after(lambda: not streams, read)
                 await loop.turn()  # until then asyncio holds the task's exception
                 gc.collect()
+
+            with pytest.warns(ResourceWarning, match="of Count> was left before its end"):
+                await forget()
             assert connection.next() is None
 
     loop.run(main)

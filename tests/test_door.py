@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 import threading
+from functools import partial
 
 import pytest
 from harness import Host, serve_until, settle
@@ -177,7 +178,7 @@ def test_shut():
     door.shut("closed again")
     door.leave_note(pytest.fail)
     for _ in range(2):
-        with pytest.raises(UsageError, match="closed$"):
+        with pytest.raises(UsageError, match=r"closed$"):
             use(door)
     assert door.is_shut
     assert not door._inside
@@ -240,6 +241,11 @@ class StrikeServer(Strike):
         return super().__call__(frame, event, arg)
 
 
+def was_told(peer):
+    """Whether it was answered, or its connection was closed."""
+    return peer.received() or peer.ended
+
+
 def test_server_that_was_interrupted_is_polled_by_another_thread(server, connect, monkeypatch):
     monkeypatch.setattr(sys.modules[__name__], "FILES", (server_module.__file__,))
     at = 0
@@ -251,9 +257,8 @@ def test_server_that_was_interrupted_is_polled_by_another_thread(server, connect
         strike = StrikeServer(at)
         strike.during(server.poll, Host())
         stale += bool(server._inside)
-        got = []
         assert in_thread(lambda: server.poll(Host())) == []
-        serve_until(server, lambda: got.extend(peer.received()) or got or peer.ended)
+        serve_until(server, partial(was_told, peer))
         peer.close()
         settle(server)
         assert not server._inside

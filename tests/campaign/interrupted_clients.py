@@ -8,6 +8,7 @@ worst one call more ends with PeerGone, nothing is left in flight on either side
 from __future__ import annotations
 
 import gc
+import os
 import select
 import subprocess
 import time
@@ -100,13 +101,18 @@ def serve(path: str) -> None:
             server.poll(program)
 
 
-_SERVE = "import sys; sys.path.insert(0, 'tests/campaign'); import interrupted_clients as i; i.serve(sys.argv[1])"
+_SERVE = """
+import sys
+sys.path.insert(0, sys.argv[2])
+from interrupted_clients import serve
+serve(sys.argv[1])
+"""
 
 
 @contextmanager
 def server_process(path: str) -> Iterator[subprocess.Popen[str]]:
     """Let a server run at `path`, in another process."""
-    process = run_python(_SERVE, path)
+    process = run_python(_SERVE, path, os.path.dirname(__file__))
     try:
         assert process.stdout is not None
         assert process.stdout.readline() == "ready\n"
@@ -323,11 +329,12 @@ def run_interrupted_client(
         channel = client._line.channel
         assert channel is not None
         assert channel.is_at_rest
-        assert not (channel._replies or channel._awaited or channel._takers), "forgotten"
+        forgotten = [*channel._replies, *channel._awaited, *channel._takers]
+        assert not forgotten
         pump = client._pump
         assert pump is not None
         assert list(pump._lines) == [client._line], "the line of a stream is left"
-        assert not (pump._polls or pump.ready or pump._row or client._door._inside)
+        assert (pump._polls, *pump.ready, *pump._row, *client._door._inside) == (0,)
 
 
 def _nothing_is_left(call: Callable[[Look], tuple[int, int, int]], clients: int) -> None:

@@ -11,8 +11,8 @@ After each the client is as good as new.
 
 *The storm*: an interval timer whose handler raises KeyboardInterrupt while a server is polled, and
 clients that know to the last answer what they have got. Whatever is not answered has lost its
-connection; nothing is answered twice, nothing runs twice. And the same timer while one client calls,
-maps, submits and reads streams for all that time.
+connection; nothing is answered twice, nothing runs twice. And the same timer while one client
+calls, maps, submits and reads streams for all that time.
 
 *The handlers*: one run for each point in each scenario of `handler_scenarios`, where a signal
 handler polls the server, or closes it, and returns. Nothing at all is lost there.
