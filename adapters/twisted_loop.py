@@ -78,6 +78,10 @@ class TwistedAttachment(Attachment):
 
     # -----------------------------------------------------------------------------------------
 
+    def _loop_id(self) -> object:
+        # Twisted's reactor on asyncio is asyncio's loop: that has one reader for a descriptor.
+        return getattr(self._reactor, "_asyncioEventloop", self._reactor)
+
     def _watch(self) -> None:
         self._watched = self._fd
         if self._needs_low_descriptor:
@@ -111,8 +115,8 @@ def attach(
     An exception of ``poll`` goes to Twisted's log, and the watch goes on; a KeyboardInterrupt or
     SystemExit of a command does too, as from any callback of Twisted.
 
-    Raises UsageError when the pollable is closed, OSError when the reactor takes no descriptor
-    above 1,023 and there is none below.
+    Raises UsageError when the pollable is closed, or attached to this reactor already, OSError when
+    the reactor takes no descriptor above 1,023 and there is none below.
     """
     if reactor is None:
         from twisted.internet import reactor  # noqa: PLC0415  # this import installs one
