@@ -40,6 +40,12 @@ class AnyioAttachment(TaskAttachment):
         is_closed = getattr(self._home, "is_closed", None)
         return is_closed is not None and is_closed()
 
+    def _is_inside_loop(self) -> bool:
+        try:
+            return self._loop_id() is self._home
+        except RuntimeError:
+            return False
+
     async def _readable(self) -> bool:
         try:
             await anyio.wait_readable(self._fd)

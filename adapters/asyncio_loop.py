@@ -40,6 +40,12 @@ class AsyncioAttachment(Attachment):
     def _loop_has_ended(self) -> bool:
         return self._loop.is_closed()
 
+    def _is_inside_loop(self) -> bool:
+        try:
+            return asyncio.get_running_loop() is self._loop
+        except RuntimeError:
+            return False
+
     def _watch(self) -> None:
         # Whoever closed a descriptor without remove_reader has left its number in the loop's
         # books. The next reader with that number would be taken for it, and never be called.

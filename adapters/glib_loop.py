@@ -36,8 +36,12 @@ class GLibAttachment(Attachment):
         self._context = context
         super().__init__(pollable, ctx, max_seconds)
 
-    def _loop_id(self) -> object:
+    def _loop_id(self) -> Any:
         return GLib.MainContext.default() if self._context is None else self._context
+
+    def _is_inside_loop(self) -> bool:
+        owner: bool = self._home.is_owner()
+        return owner
 
     def _watch(self) -> None:
         # The channel, not GLib.unix_fd_source_new: the names with unix in them have moved.

@@ -60,6 +60,12 @@ class QtAttachment(Attachment):
     def _loop_id(self) -> object:
         return "Qt", threading.get_ident()  # a thread has one loop, whatever the parent is
 
+    def _is_inside_loop(self) -> bool:
+        with suppress(RuntimeError):  # it was destroyed
+            here: bool = self._notifier.thread() == self._qtcore.QThread.currentThread()
+            return here
+        return False
+
     def _watch(self) -> None:
         kind = self._qtcore.QSocketNotifier.Type.Read
         # The parent owns it. It would else die with its last reference, maybe inside its own slot.

@@ -63,6 +63,9 @@ class TkAttachment(Attachment):
     def _loop_id(self) -> object:
         return "Tk", threading.get_ident()  # Tcl keeps one list of descriptors for each thread
 
+    def _is_inside_loop(self) -> bool:
+        return bool(self._home == self._loop_id())  # Tcl serves it in the thread that attached it
+
     def _watch(self) -> None:
         self._number = self._low_descriptor()  # Tcl would end the process
         self._watch_number()

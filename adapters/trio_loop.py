@@ -32,6 +32,12 @@ class TrioAttachment(TaskAttachment):
     def _loop_id(self) -> object:
         return trio.lowlevel.current_trio_token()
 
+    def _is_inside_loop(self) -> bool:
+        try:
+            return self._loop_id() is self._home
+        except RuntimeError:
+            return False
+
     async def _readable(self) -> bool:
         try:
             await trio.lowlevel.wait_readable(self._fd)

@@ -21,6 +21,7 @@ from twisted.internet.interfaces import IReadDescriptor
 from twisted.internet.selectreactor import SelectReactor
 from twisted.logger import Logger
 from twisted.python.failure import Failure
+from twisted.python.threadable import isInIOThread
 from zope.interface import classImplements  # type: ignore[import-untyped]  # it has no types
 
 from ipcpoll import Attachment, Pollable
@@ -81,6 +82,10 @@ class TwistedAttachment(Attachment):
     def _loop_id(self) -> object:
         # Twisted's reactor on asyncio is asyncio's loop: that has one reader for a descriptor.
         return getattr(self._reactor, "_asyncioEventloop", self._reactor)
+
+    def _is_inside_loop(self) -> bool:
+        running: bool = self._reactor.running
+        return running and isInIOThread()  # type: ignore[no-untyped-call]  # it has no types
 
     def _watch(self) -> None:
         self._watched = self._fd

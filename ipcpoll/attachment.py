@@ -68,7 +68,7 @@ class Attachment(ABC):
         self._look = select.poll()
         if self._fd < 0:
             raise UsageError(f"{pollable!r} is closed, there is nothing to attach")
-        self._home = self._loop_id()
+        self._home: Any = self._loop_id()
         for other in self._attachments():
             if other._loop_has_ended():
                 other.detach()
@@ -93,6 +93,11 @@ class Attachment(ABC):
     def attached(self) -> bool:
         """Whether it was not detached yet; also True while it is paused."""
         return self._attached
+
+    @property
+    def watching(self) -> bool:
+        """Whether the loop watches: attached, and not paused."""
+        return self._watching
 
     def pause(self) -> None:
         """Let the loop watch no more, until `resume`. Clients wait meanwhile. Idempotent."""
@@ -128,6 +133,10 @@ class Attachment(ABC):
     # -----------------------------------------------------------------------------------------
     # For pollables
 
+    def stands_still(self) -> bool:
+        """Return whether the loop is known to wait for the calling thread, and to do so alone."""
+        return self._is_inside_loop()
+
     def abandon(self) -> None:
         """Forget it without touching the loop: in a forked child that is the parent's too."""
         self._watching = False
@@ -157,6 +166,14 @@ class Attachment(ABC):
         """Return whether the loop will never run again, and has left this attachment behind.
 
         Not to be said by adapters whose loops detach as they end, or can always run again.
+        """
+        return False
+
+    def _is_inside_loop(self) -> bool:
+        """Return whether the calling thread is in a callback of the loop, or runs it alone.
+
+        Then the loop stands still until the caller returns, and a call that blocks for this
+        pollable's answer is refused at once. True only where that is certain.
         """
         return False
 

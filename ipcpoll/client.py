@@ -27,6 +27,7 @@ from .channel import Channel, Reply, TimedOut
 from .command import Command
 from .connecting import WaitTime
 from .door import Door
+from .errors import UsageError
 from .framing import Payload
 from .limits import DEFAULT_LIMITS, Limits
 from .line import Line, Pending
@@ -59,7 +60,8 @@ class Client:
     Every method blocks. They raise, besides what they say: NotRunning, StaleSocket,
     UntrustedPeer when the server can't be reached; NotPolled and NotAnswered when the time is
     over; PeerGone when it went away; UsageError when the client is closed, from two threads at
-    once and in a forked child; OSError when this process has no descriptor or memory for it.
+    once, in a forked child, and at once where the calling thread is the one that polls the server
+    (see `oneself`); OSError when this process has no descriptor or memory for it.
     """
 
     def __init__(
@@ -145,12 +147,14 @@ class Client:
         payload = command_type.encode_call(_NULL, command)
         with self._door:
             wait = self._wait_time(timeout)
-            channel, frame = self._line.post(lambda to: to.post_notification(payload), wait)
+            channel, frame = self._line.post(
+                lambda to: to.post_notification(payload), wait, answered=False
+            )
             try:
                 channel.flush(wait.deadline)
             except TimedOut:
                 raise channel.overdue_notification(frame, command_type.name, wait.seconds) from None
-            except (KeyboardInterrupt, SystemExit):
+            except (KeyboardInterrupt, SystemExit, UsageError):
                 channel.take_back(frame)
                 raise
             finally:
@@ -356,7 +360,7 @@ class Client:
             return channel.wait_for(call_id, wait.deadline)
         except TimedOut:
             raise channel.overdue(call_id, name, wait.seconds) from None
-        except (KeyboardInterrupt, SystemExit):
+        except (KeyboardInterrupt, SystemExit, UsageError):
             channel.give_up(call_id)
             raise
         finally:

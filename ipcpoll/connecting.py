@@ -20,6 +20,7 @@ from typing import Final
 from . import reasons
 from .descriptors import unix_socket
 from .directory import MOST_PATH_BYTES, reach, why_not_private
+from .oneself import served_at
 from .peer import NOBODY, Credentials, credentials
 
 _FIRST_RETRY: Final = 0.001
@@ -126,6 +127,9 @@ def connect(path: str, wait: WaitTime, *, private: bool) -> tuple[socket.socket,
         now = time.monotonic()
         if now >= wait.deadline:
             raise dialer.overdue(wait.seconds)
+        served = served_at(path)
+        if served is not None:
+            served.refuse(path, "its backlog is full, nothing was sent")
         dialer.back_off.sleep(wait.deadline - now)
     return made
 

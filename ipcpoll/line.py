@@ -23,6 +23,7 @@ from .connecting import BackOff, Dialer, WaitTime, connect
 from .errors import FrameTooLarge
 from .limits import Limits
 from .messages import call_payload
+from .oneself import served_at
 
 if TYPE_CHECKING:
     import socket
@@ -34,6 +35,7 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 _PAUSE_BEHIND_A_FAILURE: Final = 0.01
+_NOTHING_SENT: Final = "nothing was sent"
 
 
 class Pending(ABC):
@@ -124,21 +126,39 @@ class Line:
         channel = self.channel
         return None if channel is None or self.begun or not channel.is_at_rest else channel
 
-    def post(self, post: Callable[[Channel], T], wait: WaitTime) -> tuple[Channel, T]:
-        """Post something on a connection that works; return that and what `post` returned."""
+    def post(
+        self, post: Callable[[Channel], T], wait: WaitTime, *, answered: bool = True
+    ) -> tuple[Channel, T]:
+        """Post something on a connection that works; return that and what `post` returned.
+
+        If it is `answered`, which will be waited for, raises UsageError where the calling thread is
+        the one that would have to answer.
+        """
         if self.begun:
             self.send_begun()
         channel = self.channel
         if channel is not None and channel.usable:
+            if answered:
+                channel.refuse_oneself(wait.deadline, _NOTHING_SENT)
             posted = post(channel)
             channel.send()
             if not channel.untouched:
                 return channel, posted
         self.drop()
+        if answered:
+            self.refuse_oneself(wait.deadline)
         channel = self._connected(*connect(self._path, wait, private=self._private))
+        if answered:
+            channel.refuse_oneself(wait.deadline, _NOTHING_SENT)
         posted = post(channel)
         channel.send()
         return channel, posted
+
+    def refuse_oneself(self, deadline: float) -> None:
+        """Raise UsageError if who calls would wait, until then, for its own thread."""
+        served = served_at(self._path)
+        if served is not None and deadline > time.monotonic():
+            served.refuse(self._path, _NOTHING_SENT)
 
     # -----------------------------------------------------------------------------------------
     # For calls that nobody waits for. Nothing here blocks.

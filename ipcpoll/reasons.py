@@ -74,27 +74,31 @@ def backlog_full(path: str, seconds: float) -> NotPolled:
     )
 
 
-def no_room(path: str, who: Credentials, name: str, seconds: float, sent: str) -> NotPolled:
+def no_room(
+    path: str, who: Credentials, name: str, seconds: float, sent: str, hint: str = ""
+) -> NotPolled:
     """Return the error for a frame that the server made no room for, wholly or in part."""
     return NotPolled(
         f"{_alive(who.pid)} and has made no room for {name} within {_shown(seconds)} s; "
-        f"{sent} ({path})"
+        f"{sent}{hint} ({path})"
     )
 
 
-def not_read(path: str, who: Credentials, name: str, seconds: float) -> NotPolled:
+def not_read(path: str, who: Credentials, name: str, seconds: float, hint: str = "") -> NotPolled:
     """Return the error for a call that is known to be unread."""
     return NotPolled(
         f"{_alive(who.pid)} and has not read {name} within {_shown(seconds)} s; "
-        f"it was cancelled and will most likely not run ({path})"
+        f"it was cancelled and will most likely not run{hint} ({path})"
     )
 
 
-def not_answered(path: str, who: Credentials, name: str, seconds: float) -> NotAnswered:
+def not_answered(
+    path: str, who: Credentials, name: str, seconds: float, hint: str = ""
+) -> NotAnswered:
     """Return the error for a call that was read, or may have been."""
     return NotAnswered(
         f"{_alive(who.pid)} and has not answered {name} within {_shown(seconds)} s; "
-        f"it may still run it ({path})"
+        f"it may still run it{hint} ({path})"
     )
 
 

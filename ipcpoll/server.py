@@ -32,6 +32,7 @@ from .late import LateCalls
 from .limits import DEFAULT_LIMITS, Limits
 from .listener import Listener, adopt, listen
 from .log import Log
+from .oneself import Served
 from .poller import READ, make_poller
 from .round import Round
 from .schema import CommandSet
@@ -52,6 +53,8 @@ else:
 
 _NO_DESCRIPTOR: Final = -2
 """Stands for the timer's descriptor where the platform has none and a deadline is due."""
+
+_NEW: Final = "new"
 
 _TWO_THREADS: Final = "another thread is inside poll(); a server belongs to one thread"
 
@@ -119,7 +122,8 @@ class Server(Generic[C]):
         self._clock: Callable[[], float] = time.monotonic
         # The thread that is inside `poll`. A dict, because `setdefault` is one step for all threads
         # and leaves nothing locked when an exception comes right behind it.
-        self._inside: dict[str, int] = {}
+        # Before the first poll it holds a mark, so that the idle path sees that poll and no other.
+        self._inside: dict[str, int] = {_NEW: 0}
         self._closing: list[Callable[[], object]] = []
         self._log = log = Log(time.monotonic, limits.log_seconds)
         with ExitStack() as undo:
@@ -163,6 +167,8 @@ class Server(Generic[C]):
         self._clients = clients
         self._ready: Callable[[], list[tuple[int, int]]] = self._poller.poll
         self._fileno = self._poller.fileno()
+        rounds = self._round
+        self._served = Served(self.address, self.attachments, self._inside, lambda: rounds.running)
         self._closed = False
         forks.watch(self)
 
@@ -237,6 +243,7 @@ class Server(Generic[C]):
         thread = threading.get_ident()
         if self._inside.setdefault("thread", thread) != thread:
             raise UsageError(_TWO_THREADS)
+        self._served.by = thread
         try:
             return self._round.run(events, ctx, max_commands, max_seconds)
         finally:
@@ -246,7 +253,10 @@ class Server(Generic[C]):
                 self._ready = self._ready_by_hand
 
     def _poll_inside(self, ctx: C, max_commands: int | None, max_seconds: float | None) -> int:
-        """Poll inside a poll."""
+        """Poll inside a poll, or for the first time."""
+        if self._inside.pop(_NEW, None) is not None:
+            self._served.by = threading.get_ident()
+            return self.poll(ctx, max_commands=max_commands, max_seconds=max_seconds)
         self._refuse_other_threads()
         events = self._ready()
         if not events:
@@ -398,6 +408,7 @@ class Server(Generic[C]):
         self._fileno = -1
         self._refuse_polls("the server is closed")
         forks.unwatch(self)
+        self._served.ends()
         self._finish_closing()
 
     def _finish_closing(self) -> None:
@@ -452,6 +463,7 @@ class Server(Generic[C]):
         """
         for attachment in list(self.attachments):
             attachment.abandon()
+        self._served.ends()
         self._closed = True
         self._fileno = -1
         self._refuse_polls(reason)

@@ -281,6 +281,9 @@ class AdapterConformance(LateAnswers):
     forgets_closed_descriptors = True
     """Whether a descriptor can be taken out of the loop after it was closed."""
 
+    tells_callbacks = False
+    """Whether the adapter knows that it is asked inside its loop (`Attachment._is_inside_loop`)."""
+
     can_end = True
     """Whether a loop that was closed is known to have ended; a context of GLib can always go on."""
 
@@ -784,6 +787,29 @@ class AdapterConformance(LateAnswers):
             self.close_loop()
             self.open_loop()
         assert ctx.log == [0, 1, 2] * 3
+
+    def test_callback_that_calls_its_own_server(self) -> None:
+        """The loop stands still meanwhile: it is told so at once. From a thread it is a call."""
+        if not self.tells_callbacks:
+            raise does_not_apply("it can't be known that a callback runs inside the loop")
+        server, ctx = self.make_server()
+        self.attach(server, ctx)
+        told: list[str] = []
+        client = self.open.enter_context(Client(server.address, timeout=PATIENCE))
+
+        def call() -> None:
+            began = time.monotonic()
+            try:
+                client.call(Echo(-1))
+            except UsageError as error:
+                told.append(str(error))
+            assert time.monotonic() - began < PATIENCE / 2, "it has waited"
+
+        self.call_later(0, call)
+        self.run(self.asking(server), until=lambda: told)
+        assert "would wait for itself" in told[0]
+        self.run(lambda: client.notify(Echo(7)), until=lambda: len(ctx.log) > 10)
+        assert ctx.log == [*range(10), 7]
 
     def test_loop_sleeps_beside_what_was_taken_out(self) -> None:
         """Paused or detached, and readable all the time: the loop is not told any more."""

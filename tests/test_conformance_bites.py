@@ -418,6 +418,11 @@ class RefusesOnlyWhatIsWatched(Reporting):
             raise UsageError("attached to this loop already") from None
 
 
+@broken("callback_that_calls_its_own_server", tells_callbacks=True)
+class KnowsNoCallbacks(Reporting):
+    """It says that it does."""
+
+
 @broken("attached_again_after_the_loop_has_ended")
 class PilesUp(Reporting):
     """Nobody looks whether a loop has ended."""

@@ -51,6 +51,7 @@ PARTS = {
     "listener",
     "lockfile",
     "log",
+    "oneself",
     "peer",
     "pipeline",
     "polled",

@@ -67,6 +67,7 @@ class Canvas(QtWidgets.QWidget):
 
 class TestQt(RedrawConformance if ON_A_SCREEN else AdapterConformance):
     can_nest = True
+    tells_callbacks = True
 
     def open_loop(self):
         self.said = []

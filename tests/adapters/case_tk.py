@@ -19,6 +19,7 @@ from ipcpoll.testing import PATIENCE, Do, Echo, FakePollable, polled
 
 class TestTk(ClientCases, RedrawConformance):
     can_nest = True
+    tells_callbacks = True
 
     def open_loop(self):
         self.root = tkinter.Tk()

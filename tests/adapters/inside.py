@@ -49,6 +49,7 @@ class Inside(AttachingCases):
         return self.adapter.attach(pollable, ctx, self.group, max_seconds=max_seconds)
 
     runs_coroutines = True
+    tells_callbacks = True
 
     async def sleep(self, seconds):
         await self.library.sleep(seconds)
