@@ -24,6 +24,7 @@ from typing import Final, Protocol, TypeAlias, TypeVar
 
 from . import reasons
 from .codec import Decoder, encode
+from .directory import shown
 from .errors import NotAnswered, NotPolled, PeerGone, WireError
 from .framing import Payload
 from .limits import KIB, Limits
@@ -109,6 +110,7 @@ class Channel:
 
     def __init__(self, path: str, limits: Limits, sock: socket.socket, server: Credentials) -> None:
         self.path = path
+        self._shown = shown(path)
         self.server = server
         self.untouched = False
         """The other end had closed, and nothing of what waits has reached it: ask elsewhere."""
@@ -358,15 +360,15 @@ class Channel:
         was_sent = self.give_up(call_id)
         if unread:
             self._left_unread.add(call_id)
-            return reasons.not_read(self.path, self.server, name, seconds, hint)
+            return reasons.not_read(self._shown, self.server, name, seconds, hint)
         if was_sent:
-            return reasons.not_answered(self.path, self.server, name, seconds, hint)
-        return reasons.no_room(self.path, self.server, name, seconds, "it was not sent", hint)
+            return reasons.not_answered(self._shown, self.server, name, seconds, hint)
+        return reasons.no_room(self._shown, self.server, name, seconds, "it was not sent", hint)
 
     def overdue_notification(self, frame: Outgoing, name: str, seconds: float) -> NotPolled:
         """Take a notification back whose time is over, and say whether that was possible."""
         sent = "it was not sent" if self.take_back(frame) else "a part of it was sent"
-        return reasons.no_room(self.path, self.server, name, seconds, sent)
+        return reasons.no_room(self._shown, self.server, name, seconds, sent)
 
     def _is_unread(self, call_id: int) -> bool:
         """Return whether it is known that the server has not read the whole of a call.
@@ -536,7 +538,7 @@ class Channel:
         self._finish(reasons.interrupted_here)
 
     def _end_badly(self, fault: str) -> None:
-        self._finish(lambda: reasons.no_answer(self.path, self.server, fault))
+        self._finish(lambda: reasons.no_answer(self._shown, self.server, fault))
 
     def _read_to_the_end(self) -> None:
         """After a failed send: take in the answers that came before the end."""
@@ -547,10 +549,10 @@ class Channel:
         self._finish(self._gone)
 
     def _gone(self) -> PeerGone:
-        return reasons.gone(self.path, self.server, unread=self._unread)
+        return reasons.gone(self._shown, self.server, unread=self._unread)
 
     def _gone_unread(self) -> PeerGone:
-        return reasons.gone(self.path, self.server, unread=True)
+        return reasons.gone(self._shown, self.server, unread=True)
 
     def _dispatch(self, response: Answer | Failure | Piece) -> None:
         call_id = response.call_id
@@ -559,7 +561,7 @@ class Channel:
                 self._takers[response.call_id].take(response)
         elif call_id is None:
             assert isinstance(response, Failure)
-            self._finish(reasons.told_to_all(self.path, self.server, response.error))
+            self._finish(reasons.told_to_all(self._shown, self.server, response.error))
         else:
             self._left_unread.discard(call_id)
             if call_id in self._awaited:

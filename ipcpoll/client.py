@@ -21,11 +21,12 @@ from types import EllipsisType
 from typing import TYPE_CHECKING, Any, Final, TypeAlias, TypeVar, overload
 
 from . import codec, forks
-from .address import is_name, socket_path
+from .address import is_name, places, socket_path
 from .answers import Turn
 from .channel import Channel, Reply, TimedOut
 from .command import Command
 from .connecting import WaitTime
+from .directory import shown
 from .door import Door
 from .errors import UsageError
 from .framing import Payload
@@ -75,6 +76,7 @@ class Client:
         """What attaches it to main loops; `close` detaches each."""
         self._path = socket_path(address)
         self._private = is_name(address)
+        self._others = places(str(address))[1:] if self._private else ()
         self._timeout = timeout
         self._limits = limits
         self._line = self._new_line()
@@ -84,8 +86,9 @@ class Client:
 
     @property
     def address(self) -> str:
-        """The absolute path of the socket."""
-        return self._path
+        """The absolute path of the socket: where the connection leads, else where it is to lead."""
+        channel = self._line.channel
+        return self._path if channel is None else channel.path
 
     @overload
     def call(self, command: Command[Any, Later[R]], *, timeout: Timeout = ...) -> R: ...
@@ -338,7 +341,7 @@ class Client:
 
     def __repr__(self) -> str:
         state = " (closed)" if self._door.is_shut else ""
-        return f"<ipcpoll.Client {self._path}{state}>"
+        return f"<ipcpoll.Client {shown(self._path)}{state}>"
 
     def after_fork(self) -> None:
         """Let go of the parent's connections. Called in a forked child; see `forks`."""
@@ -378,7 +381,7 @@ class Client:
         return self._pump
 
     def _new_line(self) -> Line:
-        return Line(self._path, self._limits, private=self._private)
+        return Line(self._path, self._limits, private=self._private, others=self._others)
 
 
 # ---------------------------------------------------------------------------------------------

@@ -14,7 +14,7 @@ from __future__ import annotations
 import copy
 import time
 from abc import ABC, abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Final, TypeVar
 
 from . import codec, reasons
@@ -104,7 +104,9 @@ class Pending(ABC):
 class Line:
     """A connection to the server at `path`, or the way to one."""
 
-    def __init__(self, path: str, limits: Limits, *, private: bool) -> None:
+    def __init__(
+        self, path: str, limits: Limits, *, private: bool, others: Sequence[str] = ()
+    ) -> None:
         self.channel: Channel | None = None
         """The connection that was made last."""
         self.retry_at = 0.0
@@ -116,6 +118,7 @@ class Line:
         self._path = path
         self._limits = limits
         self._private = private
+        self._others = others
         self._dialer: Dialer | None = None
 
     # -----------------------------------------------------------------------------------------
@@ -147,7 +150,9 @@ class Line:
         self.drop()
         if answered:
             self.refuse_oneself(wait.deadline)
-        channel = self._connected(*connect(self._path, wait, private=self._private))
+        channel = self._connected(
+            *connect(self._path, wait, private=self._private, others=self._others)
+        )
         if answered:
             channel.refuse_oneself(wait.deadline, _NOTHING_SENT)
         posted = post(channel)
@@ -214,7 +219,7 @@ class Line:
     def attempt(self) -> None:
         """Try once to connect, and send what waits."""
         if self._dialer is None:
-            self._dialer = Dialer(self._path, private=self._private)
+            self._dialer = self._new_dialer()
         try:
             made = self._dialer.attempt()
         except Exception as error:
@@ -232,7 +237,7 @@ class Line:
     def overdue(self, pending: Pending) -> Exception:
         """Forget what waits for a connection, and return why there is none."""
         self.withdraw(pending)
-        dialer = self._dialer or Dialer(self._path, private=self._private)
+        dialer = self._dialer or self._new_dialer()
         return dialer.overdue(pending.seconds)
 
     def withdraw(self, pending: Pending) -> None:
@@ -268,9 +273,12 @@ class Line:
         for pending in ended:
             pending.lose(reasons.closed_here)
 
-    def _connected(self, sock: socket.socket, server: Credentials) -> Channel:
+    def _new_dialer(self) -> Dialer:
+        return Dialer(self._path, private=self._private, others=self._others)
+
+    def _connected(self, sock: socket.socket, server: Credentials, path: str) -> Channel:
         self._dialer = None
-        channel = self.channel = Channel(self._path, self._limits, sock, server)
+        channel = self.channel = Channel(path, self._limits, sock, server)
         if self.waiting:
             waiting, self.waiting = self.waiting, []
             for pending in waiting:

@@ -24,6 +24,7 @@ import weakref
 from collections.abc import Callable, Mapping
 
 from .attachment import Attachment
+from .directory import shown
 from .errors import UsageError
 
 
@@ -59,7 +60,7 @@ class Served:
             raise UsageError(
                 f"this thread would wait for itself: it is the one that polls the server, and "
                 f"{proof}; {became}. Use submit() or an AsyncClient, whose answers come by the "
-                f"loop, or call from another thread (pid {os.getpid()}, {path})"
+                f"loop, or call from another thread (pid {os.getpid()}, {shown(path)})"
             )
 
     @property

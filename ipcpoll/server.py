@@ -27,6 +27,7 @@ from .acceptor import Acceptor
 from .attachment import Attachment
 from .clients import COUNTED, Clients
 from .command import Command
+from .directory import shown
 from .errors import UsageError
 from .late import LateCalls
 from .limits import DEFAULT_LIMITS, Limits
@@ -449,7 +450,7 @@ class Server(Generic[C]):
 
     def __repr__(self) -> str:
         state = "closed" if self._closed else f"{len(self._clients.connections)} clients"
-        return f"<ipcpoll.Server {self.address} ({state})>"
+        return f"<ipcpoll.Server {shown(self.address)} ({state})>"
 
     def after_fork(self) -> None:
         """Let go of the parent's descriptors. Called in a forked child; see `forks`."""

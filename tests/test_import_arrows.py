@@ -45,6 +45,7 @@ PARTS = {
     "descriptors",
     "directory",
     "door",
+    "elsewhere",
     "forks",
     "late",
     "line",
