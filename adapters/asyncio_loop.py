@@ -36,6 +36,18 @@ class AsyncioAttachment(Attachment):
         super().__init__(pollable, ctx, max_seconds)
         self._run_coroutines(loop.create_task, asyncio.Event)
 
+    def _loop_id(self) -> object:
+        return self._loop
+
+    def _loop_has_ended(self) -> bool:
+        return self._loop.is_closed()
+
+    def _is_inside_loop(self) -> bool:
+        try:
+            return asyncio.get_running_loop() is self._loop
+        except RuntimeError:
+            return False
+
     def _watch(self) -> None:
         # Whoever closed a descriptor without remove_reader has left its number in the loop's
         # books. The next reader with that number would be taken for it, and never be called.
@@ -70,7 +82,7 @@ def attach(
     KeyboardInterrupt or SystemExit leaves the loop, as from any callback; it can be run again.
 
     Raises RuntimeError when no loop is given and none runs, or the loop is closed; UsageError when
-    the pollable is closed.
+    the pollable is closed, or attached to this loop already.
     """
     if loop is None:
         loop = asyncio.get_running_loop()

@@ -14,6 +14,7 @@ It knows frames and ids, not commands; those are `client`'s.
 
 from __future__ import annotations
 
+import os
 import select
 import socket
 import time
@@ -23,10 +24,12 @@ from typing import Final, Protocol, TypeAlias, TypeVar
 
 from . import reasons
 from .codec import Decoder, encode
+from .directory import shown
 from .errors import IpcError, NotAnswered, NotPolled, PeerGone, WireError
 from .framing import Payload
 from .limits import KIB, Limits
 from .messages import Answer, Failure, Piece
+from .oneself import served_behind
 from .peer import Credentials, has_unread
 from .protocol import ClientProtocol
 from .reading import FIRST_READ, next_read
@@ -108,6 +111,7 @@ class Channel:
 
     def __init__(self, path: str, limits: Limits, sock: socket.socket, server: Credentials) -> None:
         self.path = path
+        self._shown = shown(path)
         self.server = server
         self.untouched = False
         """The other end had closed, and nothing of what waits has reached it: ask elsewhere."""
@@ -131,6 +135,7 @@ class Channel:
         self._left_unread: set[int] = set()  # given up, and known to be unread then
         self._end: Callable[[], Exception] | None = None  # makes what later calls raise
         self._tells = False  # those who wait, of the end
+        self._served = served_behind(path) if server.pid == os.getpid() else None
         self._poll = select.poll() if hasattr(select, "poll") else _SelectPoll()
         self._poll.register(self._socket, select.POLLIN)
         self._wants_room = False  # the poll object waits for room to send too
@@ -142,9 +147,15 @@ class Channel:
 
     @property
     def is_at_rest(self) -> bool:
-        """Whether no call is in flight and nothing waits, either way."""
+        """Whether no call is in flight and nothing waits, either way, and no look is needed at who
+        polls the server."""
         return not (
-            self._protocol.calls or self._out or self._untaken or self._end or self._wants_room
+            self._protocol.calls
+            or self._out
+            or self._untaken
+            or self._end
+            or self._wants_room
+            or self._served
         )
 
     @property
@@ -276,6 +287,8 @@ class Channel:
         while self._out:
             if self._end is not None:
                 raise self._end()
+            if self._served is not None:
+                self.refuse_oneself(deadline, "it found no room to be sent")
             self.wait(deadline)
             self._take_all()
             if self._out and time.monotonic() >= deadline:
@@ -302,8 +315,25 @@ class Channel:
                 late += 1  # what has come already is taken in, but not for ever
                 if late > MOST_LATE:
                     raise TimedOut
+            if self._served is not None and not self._comes():
+                self.refuse_oneself(deadline, "the call was sent, and is cancelled")
             self.wait(deadline)
             self._take_all()
+
+    def wait_for_others(self, deadline: float) -> None:
+        """Wait as `wait`; raise UsageError if the calling thread would wait for itself."""
+        if self._served is not None and not self._comes():
+            self.refuse_oneself(deadline, "the call was sent, and is answered when it polls")
+        self.wait(deadline)
+
+    def refuse_oneself(self, deadline: float, became: str) -> None:
+        """Raise UsageError if who calls would wait, until then, for its own thread."""
+        if self._served is not None and deadline > time.monotonic():
+            self._served.refuse(self.path, became)
+
+    def _comes(self) -> bool:
+        """Return whether something can be received or sent now."""
+        return bool(self._poll.poll(0))
 
     def come(self, call_ids: Iterable[int]) -> list[Reply]:
         """Return the replies to these calls that have come, up to the first that has not."""
@@ -341,18 +371,19 @@ class Channel:
     def overdue(self, call_id: int, name: str, seconds: float) -> NotPolled | NotAnswered:
         """Give a call up whose time is over, and return what is known of it. Never waits."""
         unread = self._is_unread(call_id)
+        hint = "" if self._served is None else self._served.hint
         was_sent = self.give_up(call_id)
         if unread:
             self._left_unread.add(call_id)
-            return reasons.not_read(self.path, self.server, name, seconds)
+            return reasons.not_read(self._shown, self.server, name, seconds, hint)
         if was_sent:
-            return reasons.not_answered(self.path, self.server, name, seconds)
-        return reasons.no_room(self.path, self.server, name, seconds, "it was not sent")
+            return reasons.not_answered(self._shown, self.server, name, seconds, hint)
+        return reasons.no_room(self._shown, self.server, name, seconds, "it was not sent", hint)
 
     def overdue_notification(self, frame: Outgoing, name: str, seconds: float) -> NotPolled:
         """Take a notification back whose time is over, and say whether that was possible."""
         sent = "it was not sent" if self.take_back(frame) else "a part of it was sent"
-        return reasons.no_room(self.path, self.server, name, seconds, sent)
+        return reasons.no_room(self._shown, self.server, name, seconds, sent)
 
     def _is_unread(self, call_id: int) -> bool:
         """Return whether it is known that the server has not read the whole of a call.
@@ -529,7 +560,7 @@ class Channel:
         self._finish(reasons.interrupted_here)
 
     def _end_badly(self, fault: str) -> None:
-        self._finish(lambda: reasons.no_answer(self.path, self.server, fault))
+        self._finish(lambda: reasons.no_answer(self._shown, self.server, fault))
 
     def _read_to_the_end(self) -> None:
         """After a failed send: take in the answers that came before the end."""
@@ -540,10 +571,10 @@ class Channel:
         self._finish(self._gone)
 
     def _gone(self) -> PeerGone:
-        return reasons.gone(self.path, self.server, unread=self._unread)
+        return reasons.gone(self._shown, self.server, unread=self._unread)
 
     def _gone_unread(self) -> PeerGone:
-        return reasons.gone(self.path, self.server, unread=True)
+        return reasons.gone(self._shown, self.server, unread=True)
 
     def _dispatch(self, response: Answer | Failure | Piece) -> None:
         call_id = response.call_id
@@ -552,7 +583,7 @@ class Channel:
                 self._takers[response.call_id].take(response)
         elif call_id is None:
             assert isinstance(response, Failure)
-            self._finish(reasons.told_to_all(self.path, self.server, response.error))
+            self._finish(reasons.told_to_all(self._shown, self.server, response.error))
         else:
             self._left_unread.discard(call_id)
             if call_id in self._awaited:

@@ -21,11 +21,12 @@ from types import EllipsisType
 from typing import TYPE_CHECKING, Any, Final, TypeAlias, TypeVar, cast, overload
 
 from . import codec, forks, strictness
-from .address import is_name, socket_path
+from .address import is_name, places, socket_path
 from .answers import Kind, Turn
 from .channel import Channel, Reply, TimedOut
 from .command import Command
 from .connecting import WaitTime, seconds_of
+from .directory import shown
 from .door import Door
 from .flow import Flow
 from .framing import Payload
@@ -61,7 +62,8 @@ class Client:
     Every method blocks. They raise, besides what they say: NotRunning, StaleSocket,
     UntrustedPeer when the server can't be reached; NotPolled and NotAnswered when the time is
     over; PeerGone when it went away; UsageError when the client is closed, from two threads at
-    once and in a forked child; OSError when this process has no descriptor or memory for it.
+    once, in a forked child, and at once where the calling thread is the one that polls the server
+    (see `oneself`); OSError when this process has no descriptor or memory for it.
     """
 
     def __init__(
@@ -77,6 +79,7 @@ class Client:
         self._path = socket_path(address)
         self._private = is_name(address)
         self._timeout = None if timeout is None else seconds_of(timeout)
+        self._others = places(str(address))[1:] if self._private else ()
         self._limits = limits
         self._line = self._new_line()
         self._pump: Pump | None = None
@@ -85,8 +88,9 @@ class Client:
 
     @property
     def address(self) -> str:
-        """The absolute path of the socket."""
-        return self._path
+        """The absolute path of the socket: where the connection leads, else where it is to lead."""
+        channel = self._line.channel
+        return self._path if channel is None else channel.path
 
     @overload
     def call(self, command: Command[Any, Later[R]], *, timeout: Timeout = ...) -> R: ...
@@ -156,7 +160,9 @@ class Client:
         payload = command_type.encode_call(_NULL, command)
         with self._door:
             wait = self._wait_time(timeout)
-            channel, frame = self._line.post(lambda to: to.post_notification(payload), wait)
+            channel, frame = self._line.post(
+                lambda to: to.post_notification(payload), wait, answered=False
+            )
             try:
                 channel.flush(wait.deadline)
             except TimedOut:
@@ -367,7 +373,7 @@ class Client:
 
     def __repr__(self) -> str:
         state = " (closed)" if self._door.is_shut else ""
-        return f"<ipcpoll.Client {self._path}{state}>"
+        return f"<ipcpoll.Client {shown(self._path)}{state}>"
 
     def after_fork(self) -> None:
         """Let go of the parent's connections. Called in a forked child; see `forks`."""
@@ -404,7 +410,7 @@ class Client:
         return self._pump
 
     def _new_line(self) -> Line:
-        return Line(self._path, self._limits, private=self._private)
+        return Line(self._path, self._limits, private=self._private, others=self._others)
 
 
 # ---------------------------------------------------------------------------------------------

@@ -45,7 +45,8 @@ class IpcError(Exception):
 
 
 class UsageError(IpcError, RuntimeError):
-    """The program misused ipcpoll: a closed object, a forked child, two threads at once."""
+    """The program misused ipcpoll: a closed object, a forked child, two threads at once, a thread
+    that would wait for itself."""
 
 
 class AlreadyRunning(IpcError, OSError):

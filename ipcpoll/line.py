@@ -14,7 +14,7 @@ from __future__ import annotations
 import copy
 import time
 from abc import ABC, abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Final, TypeVar
 
 from . import codec, reasons
@@ -23,6 +23,7 @@ from .connecting import BackOff, Dialer, WaitTime, connect
 from .errors import FrameTooLarge
 from .limits import Limits
 from .messages import call_payload
+from .oneself import served_at
 
 if TYPE_CHECKING:
     import socket
@@ -34,6 +35,7 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 _PAUSE_BEHIND_A_FAILURE: Final = 0.01
+_NOTHING_SENT: Final = "nothing was sent"
 
 
 class Pending(ABC):
@@ -102,7 +104,9 @@ class Pending(ABC):
 class Line:
     """A connection to the server at `path`, or the way to one."""
 
-    def __init__(self, path: str, limits: Limits, *, private: bool) -> None:
+    def __init__(
+        self, path: str, limits: Limits, *, private: bool, others: Sequence[str] = ()
+    ) -> None:
         self.channel: Channel | None = None
         """The connection that was made last."""
         self.retry_at = 0.0
@@ -116,6 +120,7 @@ class Line:
         self._path = path
         self._limits = limits
         self._private = private
+        self._others = others
         self._dialer: Dialer | None = None
 
     # -----------------------------------------------------------------------------------------
@@ -126,12 +131,20 @@ class Line:
         channel = self.channel
         return None if channel is None or self.begun or not channel.is_at_rest else channel
 
-    def post(self, post: Callable[[Channel], T], wait: WaitTime) -> tuple[Channel, T]:
-        """Post something on a connection that works; return that and what `post` returned."""
+    def post(
+        self, post: Callable[[Channel], T], wait: WaitTime, *, answered: bool = True
+    ) -> tuple[Channel, T]:
+        """Post something on a connection that works; return that and what `post` returned.
+
+        If it is `answered`, which will be waited for, raises UsageError where the calling thread is
+        the one that would have to answer.
+        """
         if self.begun:
             self.send_begun()
         channel = self.channel
         if channel is not None and channel.usable:
+            if answered:
+                channel.refuse_oneself(wait.deadline, _NOTHING_SENT)
             posted = post(channel)
             try:
                 channel.send()
@@ -141,7 +154,13 @@ class Line:
             if not channel.untouched:
                 return channel, posted
         self.drop()
-        channel = self._connected(*connect(self._path, wait, private=self._private))
+        if answered:
+            self.refuse_oneself(wait.deadline)
+        channel = self._connected(
+            *connect(self._path, wait, private=self._private, others=self._others)
+        )
+        if answered:
+            channel.refuse_oneself(wait.deadline, _NOTHING_SENT)
         posted = post(channel)
         try:
             channel.send()
@@ -149,6 +168,12 @@ class Line:
             channel.end_interrupted()
             raise
         return channel, posted
+
+    def refuse_oneself(self, deadline: float) -> None:
+        """Raise UsageError if who calls would wait, until then, for its own thread."""
+        served = served_at(self._path)
+        if served is not None and deadline > time.monotonic():
+            served.refuse(self._path, _NOTHING_SENT)
 
     # -----------------------------------------------------------------------------------------
     # For calls that nobody waits for. Nothing here blocks.
@@ -217,7 +242,7 @@ class Line:
             self.send_begun()
             self.drop()
         if self._dialer is None:
-            self._dialer = Dialer(self._path, private=self._private)
+            self._dialer = self._new_dialer()
         try:
             made = self._dialer.attempt()
         except Exception as error:
@@ -237,7 +262,7 @@ class Line:
     def overdue(self, pending: Pending) -> Exception:
         """Forget what waits for a connection, and return why there is none."""
         self.withdraw(pending)
-        dialer = self._dialer or Dialer(self._path, private=self._private)
+        dialer = self._dialer or self._new_dialer()
         return dialer.overdue(pending.seconds)
 
     def withdraw(self, pending: Pending) -> None:
@@ -274,9 +299,12 @@ class Line:
             pending.lose(reasons.closed_here)
         self.begun, self.waiting = [], []
 
-    def _connected(self, sock: socket.socket, server: Credentials) -> Channel:
+    def _new_dialer(self) -> Dialer:
+        return Dialer(self._path, private=self._private, others=self._others)
+
+    def _connected(self, sock: socket.socket, server: Credentials, path: str) -> Channel:
         self._dialer = None
-        channel = self.channel = Channel(self._path, self._limits, sock, server)
+        channel = self.channel = Channel(path, self._limits, sock, server)
         if self.waiting:
             waiting, self.waiting = self.waiting, []
             done = 0

@@ -369,6 +369,7 @@ class Pump:
                 if now >= end or pending not in line.waiting:
                     break
                 if now < line.retry_at:
+                    line.refuse_oneself(end)
                     time.sleep(min(line.retry_at, end) - now)
                 else:
                     line.attempt()
@@ -385,7 +386,7 @@ class Pump:
                 if late > MOST_LATE:
                     break
             try:
-                channel.wait(end)
+                channel.wait_for_others(end)
             except TimedOut:
                 break
         if not pending.has_come and time.monotonic() >= pending.deadline:

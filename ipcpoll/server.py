@@ -28,11 +28,13 @@ from .acceptor import Acceptor
 from .attachment import Attachment
 from .clients import COUNTED, Clients
 from .command import Command
+from .directory import shown
 from .errors import UsageError
 from .late import LateCalls
 from .limits import DEFAULT_LIMITS, Limits
 from .listener import Listener, adopt, listen
 from .log import Log
+from .oneself import Served
 from .poller import READ, make_poller
 from .round import Round
 from .running import Running
@@ -54,6 +56,8 @@ else:
 
 _NO_DESCRIPTOR: Final = -2
 """Stands for the timer's descriptor where the platform has none and a deadline is due."""
+
+_NEW: Final = "new"
 
 _TWO_THREADS: Final = "another thread is inside poll(); a server belongs to one thread"
 _IN_THE_MIDST: Final = (
@@ -128,7 +132,8 @@ class Server(Generic[C]):
         self._clock: Callable[[], float] = time.monotonic
         # The thread that is inside `poll`. A dict, because `setdefault` is one step for all threads
         # and leaves nothing locked when an exception comes right behind it.
-        self._inside: dict[str, int] = {}
+        # Before the first poll it holds a mark, so that the idle path sees that poll and no other.
+        self._inside: dict[str, int] = {_NEW: 0}
         self._closing: list[Callable[[], object]] = []
         self._is_closing = False  # its steps are being taken
         self._log = log = Log(time.monotonic, limits.log_seconds)
@@ -183,6 +188,9 @@ class Server(Generic[C]):
         self._clients = clients
         self._ready: Callable[[], list[tuple[int, int]]] = self._poller.poll
         self._fileno = self._poller.fileno()
+        self._served = Served(
+            self.address, self.attachments, self._inside, lambda: running.depth > 0
+        )
         self._closed = False
         forks.watch(self)
 
@@ -267,6 +275,7 @@ class Server(Generic[C]):
         if self._inside.setdefault("thread", thread) != thread:
             self._refuse_other_threads()
             return self._poll_outermost(events, ctx, max_commands, max_seconds, serial)
+        self._served.by = thread
         try:
             return self._round.run(events, ctx, max_commands, max_seconds, serial)
         finally:
@@ -277,7 +286,10 @@ class Server(Generic[C]):
                 self._ready = self._ready_by_hand
 
     def _poll_inside(self, ctx: C, max_commands: int | None, max_seconds: float | None) -> int:
-        """Poll inside a poll."""
+        """Poll inside a poll, or for the first time."""
+        if self._inside.pop(_NEW, None) is not None:
+            self._served.by = threading.get_ident()
+            return self.poll(ctx, max_commands=max_commands, max_seconds=max_seconds)
         self._refuse_other_threads()
         if self._is_in_the_midst:
             raise UsageError(_IN_THE_MIDST % "poll")
@@ -478,6 +490,7 @@ class Server(Generic[C]):
         self._closed = True
         self._fileno = -1
         self._refuse_polls("the server is closed")
+        self._served.ends()
         self._finish_closing()
 
     def _finish_closing(self) -> None:
@@ -491,7 +504,7 @@ class Server(Generic[C]):
             self._take_closing_steps()
         finally:
             self._is_closing = False
-        if not (self._inside or self._late.linger):
+        if not ("thread" in self._inside or self._late.linger):
             forks.unwatch(self)  # else a forked child has something to let go of
 
     def _take_closing_steps(self) -> None:
@@ -527,7 +540,7 @@ class Server(Generic[C]):
 
     def __repr__(self) -> str:
         state = "closed" if self._closed else f"{len(self._clients.connections)} clients"
-        return f"<ipcpoll.Server {self.address} ({state})>"
+        return f"<ipcpoll.Server {shown(self.address)} ({state})>"
 
     def after_fork(self) -> None:
         """Let go of the parent's descriptors. Called in a forked child; see `forks`."""
@@ -541,6 +554,7 @@ class Server(Generic[C]):
         """
         for attachment in list(self.attachments):
             attachment.abandon()
+        self._served.ends()
         self._closed = True
         self._fileno = -1
         self._refuse_polls(reason)

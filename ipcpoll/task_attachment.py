@@ -14,7 +14,6 @@ from contextlib import AbstractAsyncContextManager, AbstractContextManager, Asyn
 from typing import Any, Protocol
 
 from .attachment import Attachment
-from .errors import UsageError
 from .pollable import Pollable
 from .work import Event
 
@@ -146,10 +145,6 @@ class TaskAttachment(Attachment):
         """
 
     def _watch(self) -> None:
-        # Libraries refuse the second waiter, whoever that is: the first one has its turns too.
-        for other in getattr(self._pollable, "attachments", ()):
-            if other is not self and isinstance(other, TaskAttachment) and other._watching:
-                raise UsageError(f"another task serves {self._pollable!r} already")
         self._resumed.set()
 
     def _unwatch(self) -> None:
