@@ -11,13 +11,15 @@ MEASURED := build/measured
 # The steps of `make test` run one by one in their order, also under -j; the first failure ends it.
 .NOTPARALLEL:
 .PHONY: help demo test environment lint cover dist installed others
-.PHONY: bench bench-docs campaign oldest nogil clean
+.PHONY: bench bench-docs campaign newest oldest nogil pin clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-11s %s\n", $$1, $$2 }' Makefile
 
-demo: environment ## show a program's own loop answer another process
-	$(PYTHON) examples/simple.py demo
+# It needs what ipcpoll needs at run time, and nothing else: no window, no package of the system.
+demo: ## show a program's own loop answer another process
+	@.ci/environment .venv-demo runtime
+	PYTHONPATH='$(CURDIR)' .venv-demo/bin/python examples/simple.py demo
 
 test: lint cover dist installed others ## all that must pass: the five targets that follow
 	@echo 'make test: everything passed'
@@ -38,12 +40,15 @@ cover: environment ## the tests, and the branches that they cover
 
 dist: environment ## build the sdist and the wheel, and check what is in them
 	rm -rf build dist ipcpoll.egg-info
-	$(PYTHON) -m build --quiet
+	$(PYTHON) -m build --quiet --no-isolation
 	$(PYTHON) tests/packaging/check_dist.py
 
 installed: dist ## install the wheel somewhere else, and use it there
 	$(PYTHON) -m venv --clear $(INSTALLED)
-	$(INSTALLED)/bin/python -m pip install -q --disable-pip-version-check dist/*.whl
+	$(INSTALLED)/bin/python -m pip install -q --disable-pip-version-check --require-hashes \
+	  -r .ci/pinned/runtime.txt
+	$(INSTALLED)/bin/python -m pip install -q --disable-pip-version-check --no-deps dist/*.whl
+	$(INSTALLED)/bin/python -m pip check
 	cd / && '$(CURDIR)/$(INSTALLED)/bin/python' -I '$(CURDIR)/tests/packaging/use_installed.py'
 
 others: environment ## the tests under the other CPythons on this machine
@@ -67,11 +72,19 @@ campaign: ## attack every promise for MINUTES=60; docs/reliability.md tells how
 	@.ci/environment .venv-campaign campaign
 	.venv-campaign/bin/python tests/campaign/run.py --minutes $(MINUTES)
 
-oldest: environment ## the tests with the oldest dependencies that are allowed
-	$(PYTHON) tests/campaign/oldest_dependencies.py
+newest: ## the tests with the newest release of everything
+	@.ci/environment .venv-newest newest
+	.venv-newest/bin/pytest -q
+
+oldest: ## the tests with the oldest release of everything that is allowed
+	@.ci/environment .venv-oldest oldest
+	.venv-oldest/bin/pytest -q
 
 nogil: environment ## the tests under a free-threaded CPython, if there is one
 	$(PYTHON) tests/campaign/free_threaded.py
+
+pin: ## renew the lists of releases that the environments are made from
+	.ci/pin
 
 clean: ## remove all that make has made
 	rm -rf .venv .venv-* build dist ipcpoll.egg-info

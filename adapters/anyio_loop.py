@@ -17,6 +17,7 @@ from __future__ import annotations
 from typing import Any
 
 import anyio
+import anyio.lowlevel
 from anyio.abc import TaskGroup, TaskStatus
 
 from ipcpoll import Pollable, TaskAttachment
@@ -28,6 +29,22 @@ class AnyioAttachment(TaskAttachment):
     _event = anyio.Event
     _scope = anyio.CancelScope
     _group = staticmethod(anyio.create_task_group)
+
+    def _loop_id(self) -> object:
+        # What asyncio_loop and trio_loop say as well: they must not serve it beside this one.
+        token: Any = anyio.lowlevel.current_token()
+        return getattr(token, "native_token", token)  # an object around it, since anyio 4.11
+
+    def _loop_has_ended(self) -> bool:
+        # A task of asyncio that is cancelled before its first step never sees its end.
+        is_closed = getattr(self._home, "is_closed", None)
+        return is_closed is not None and is_closed()
+
+    def _is_inside_loop(self) -> bool:
+        try:
+            return self._loop_id() is self._home
+        except RuntimeError:
+            return False
 
     async def _readable(self) -> bool:
         try:
@@ -56,7 +73,7 @@ async def serve(
 
     An exception of ``poll`` comes out, as from whatever is awaited; so does a KeyboardInterrupt or
     SystemExit of a command. Raises UsageError when the pollable is closed already, or another task
-    serves it.
+    of this loop serves it, or is to (a paused one).
     """
     attachment = AnyioAttachment(pollable, ctx, max_seconds, raises=True)
     with attachment:
@@ -73,8 +90,8 @@ def attach(
     awaits the task, so an exception of ``poll`` goes to `sys.excepthook`, and the watch goes on.
     Does not block.
 
-    Raises RuntimeError when the group is not active, UsageError when the pollable is closed, or
-    another task serves it.
+    Raises RuntimeError when the group is not active, UsageError when the pollable is closed, or as
+    `serve`.
     """
     attachment = AnyioAttachment(pollable, ctx, max_seconds, raises=False)
     attachment.start(group.start_soon, serve)

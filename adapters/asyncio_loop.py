@@ -14,10 +14,12 @@ generator: it runs as a task then, and its client's cancel or going away cancels
 from __future__ import annotations
 
 import asyncio
+from collections import Counter
 from collections.abc import Callable
+from functools import cached_property
 from typing import Any
 
-from ipcpoll import Attachment, AwaitingClient, Client, Pollable
+from ipcpoll import Attachment, AwaitingClient, Client, Pollable, UsageError
 
 
 class AsyncioAttachment(Attachment):
@@ -33,6 +35,18 @@ class AsyncioAttachment(Attachment):
         self._loop = loop
         super().__init__(pollable, ctx, max_seconds)
         self._run_coroutines(loop.create_task, asyncio.Event)
+
+    def _loop_id(self) -> object:
+        return self._loop
+
+    def _loop_has_ended(self) -> bool:
+        return self._loop.is_closed()
+
+    def _is_inside_loop(self) -> bool:
+        try:
+            return asyncio.get_running_loop() is self._loop
+        except RuntimeError:
+            return False
 
     def _watch(self) -> None:
         # Whoever closed a descriptor without remove_reader has left its number in the loop's
@@ -68,7 +82,7 @@ def attach(
     KeyboardInterrupt or SystemExit leaves the loop, as from any callback; it can be run again.
 
     Raises RuntimeError when no loop is given and none runs, or the loop is closed; UsageError when
-    the pollable is closed.
+    the pollable is closed, or attached to this loop already.
     """
     if loop is None:
         loop = asyncio.get_running_loop()
@@ -82,19 +96,63 @@ class AsyncClient(AwaitingClient):
 
         async with asyncio_loop.AsyncClient("service") as client:
             answer = await client.call(Status())
-            async for piece in client.stream(Watch(), timeout=None):
+            async for piece in client.stream(Watch()):
                 ...
+
+    One client serves several loops, one after the other: ``asyncio.run`` again and again, or a loop
+    that is left and run again later. It raises UsageError in a second loop while the first one
+    runs, in another thread.
     """
 
+    @cached_property
+    def _attachments(self) -> dict[asyncio.AbstractEventLoop, AsyncioAttachment]:
+        return {}
+
+    @cached_property
+    def _waiting(self) -> Counter[asyncio.AbstractEventLoop]:
+        """How many tasks wait in each loop."""
+        return Counter()
+
+    def close(self) -> None:
+        """Close it, and leave nothing in the loop. Tasks that wait get PeerGone. Idempotent."""
+        super().close()
+        self._attachments.clear()
+
+    def _is_attached(self, client: Client) -> bool:
+        attachment = self._attachments.get(asyncio.get_running_loop())
+        return attachment is not None and attachment.attached
+
     def _attach(self, client: Client) -> None:
-        attach(client, None)
+        for loop, attachment in list(self._attachments.items()):
+            if loop.is_running():
+                raise UsageError(
+                    "a loop that runs in another thread has this client; a client belongs to one "
+                    "thread: make one for each"
+                )
+            # A loop in which tasks wait may be run again, and then nobody else tells it of them.
+            if loop.is_closed() or not self._waiting[loop]:
+                attachment.detach()
+                del self._attachments[loop], self._waiting[loop]
+        self._attachments[asyncio.get_running_loop()] = attach(client, None)
+
+    def _watch_the_loop(self) -> Callable[[], bool]:
+        loop = asyncio.get_running_loop()
+        return lambda: not loop.is_closed()
 
     async def _until(self, start: Callable[[Callable[[], None]], None]) -> None:
-        called = asyncio.get_running_loop().create_future()
+        loop = asyncio.get_running_loop()
+        called = loop.create_future()
 
         def call() -> None:
-            if not called.done():
+            # A loop that was closed meanwhile has forgotten the task, and must not be told.
+            if not called.done() and not loop.is_closed():
                 called.set_result(None)
 
-        start(call)
-        await called
+        self._waiting[loop] += 1
+        try:
+            start(call)
+            await called
+        finally:
+            self._waiting[loop] -= 1
+            if self._waiting[loop] <= 0:
+                del self._waiting[loop]

@@ -36,6 +36,13 @@ class GLibAttachment(Attachment):
         self._context = context
         super().__init__(pollable, ctx, max_seconds)
 
+    def _loop_id(self) -> Any:
+        return GLib.MainContext.default() if self._context is None else self._context
+
+    def _is_inside_loop(self) -> bool:
+        owner: bool = self._home.is_owner()
+        return owner
+
     def _watch(self) -> None:
         # The channel, not GLib.unix_fd_source_new: the names with unix in them have moved.
         channel: Any = GLib.IOChannel.unix_new(self._fd)
@@ -72,6 +79,6 @@ def attach(
     `context` is the ``GLib.MainContext`` that watches; None: the default one, which GTK uses.
     `ctx` and `max_seconds` are as for ``Server.poll``. An exception of ``poll`` goes to
     `sys.excepthook`. Does not block. Call it in the thread that runs the context. Raises UsageError
-    when the pollable is closed.
+    when the pollable is closed, or attached to this context already.
     """
     return GLibAttachment(pollable, ctx, context, max_seconds)

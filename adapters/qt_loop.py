@@ -14,6 +14,7 @@ imported here. It also goes on in dialogs, and in every other ``QEventLoop``.
 from __future__ import annotations
 
 import sys
+import threading
 from contextlib import suppress
 from typing import Any
 
@@ -56,6 +57,15 @@ class QtAttachment(Attachment):
         _held.discard(self)
         super().detach()
 
+    def _loop_id(self) -> object:
+        return "Qt", threading.get_ident()  # a thread has one loop, whatever the parent is
+
+    def _is_inside_loop(self) -> bool:
+        with suppress(RuntimeError):  # it was destroyed
+            here: bool = self._notifier.thread() == self._qtcore.QThread.currentThread()
+            return here
+        return False
+
     def _watch(self) -> None:
         kind = self._qtcore.QSocketNotifier.Type.Read
         # The parent owns it. It would else die with its last reference, maybe inside its own slot.
@@ -91,7 +101,8 @@ def attach(
     ``poll`` goes to `sys.excepthook`. Does not block.
 
     Raises UsageError when no binding is loaded, when the QApplication is not made yet or this is no
-    thread of Qt, when `parent` is of another thread, and when the pollable is closed.
+    thread of Qt, when `parent` is of another thread, and when the pollable is closed, or attached
+    to the loop of this thread already.
     """
     qtcore = _loaded(parent)
     dispatcher = qtcore.QAbstractEventDispatcher.instance()

@@ -16,7 +16,7 @@ import selectors
 from collections.abc import Callable
 from typing import Any
 
-from ipcpoll import Attachment, Pollable
+from ipcpoll import Attachment, Pollable, UsageError
 
 
 class SelectorAttachment(Attachment):
@@ -36,11 +36,24 @@ class SelectorAttachment(Attachment):
         """Poll once. Whatever a loop gives to its callbacks is ignored."""
         self._serve()
 
+    def _loop_id(self) -> object:
+        return self._selector
+
+    def _loop_has_ended(self) -> bool:
+        books: Any = self._selector.get_map()
+        return books is None  # it was closed
+
     def _watch(self) -> None:
         fd = self._fd
         if isinstance(self._selector, selectors.SelectSelector):
             fd = self._low_descriptor()
-        self._key = self._selector.register(fd, selectors.EVENT_READ, self)
+        try:
+            self._key = self._selector.register(fd, selectors.EVENT_READ, self)
+        except KeyError:
+            raise UsageError(
+                f"the program has registered {self._pollable!r} with this selector itself; "
+                "unregister it before attach()"
+            ) from None
 
     def _unwatch(self) -> None:
         try:
@@ -65,8 +78,7 @@ def attach(
 
     `ctx` and `max_seconds` are as for ``Server.poll``. An exception of ``poll`` comes out of the
     call. Does not block. Raises OSError when `selector` takes no descriptor above 1,023 and there
-    is none below, KeyError when it watches the pollable already, UsageError when the pollable is
-    closed.
+    is none below; UsageError when the pollable is closed, or `selector` watches it already.
     """
     return SelectorAttachment(pollable, ctx, selector, max_seconds)
 

@@ -13,6 +13,7 @@ Python, wherever Tk's events are handled.
 
 from __future__ import annotations
 
+import threading
 import tkinter
 from typing import Any
 
@@ -59,6 +60,12 @@ class TkAttachment(Attachment):
         except tkinter.TclError:
             pass  # the window is destroyed, and took its bindings along
 
+    def _loop_id(self) -> object:
+        return "Tk", threading.get_ident()  # Tcl keeps one list of descriptors for each thread
+
+    def _is_inside_loop(self) -> bool:
+        return bool(self._home == self._loop_id())  # Tcl serves it in the thread that attached it
+
     def _watch(self) -> None:
         self._number = self._low_descriptor()  # Tcl would end the process
         self._watch_number()
@@ -94,6 +101,7 @@ def attach(
     `ctx` and `max_seconds` are as for ``Server.poll``. An exception of ``poll`` goes to
     ``root.report_callback_exception``, like one of any other callback. Does not block. Call it in
     the thread of `root`. Raises OSError when the descriptor is above 1,023 and there is none below
-    (Tcl takes no other), TclError when `root` is destroyed, UsageError when the pollable is closed.
+    (Tcl takes no other), TclError when `root` is destroyed, UsageError when the pollable is closed,
+    or attached already in this thread, to whichever window.
     """
     return TkAttachment(pollable, ctx, root, max_seconds)

@@ -29,6 +29,15 @@ class TrioAttachment(TaskAttachment):
     _scope = trio.CancelScope
     _group = staticmethod(trio.open_nursery)
 
+    def _loop_id(self) -> object:
+        return trio.lowlevel.current_trio_token()
+
+    def _is_inside_loop(self) -> bool:
+        try:
+            return self._loop_id() is self._home
+        except RuntimeError:
+            return False
+
     async def _readable(self) -> bool:
         try:
             await trio.lowlevel.wait_readable(self._fd)
@@ -58,7 +67,7 @@ async def serve(
 
     An exception of ``poll`` comes out, as from whatever is awaited; so does a KeyboardInterrupt or
     SystemExit of a command. Raises UsageError when the pollable is closed already, or another task
-    serves it.
+    of this run serves it, or is to (a paused one).
     """
     attachment = TrioAttachment(pollable, ctx, max_seconds, raises=True)
     with attachment:
@@ -75,8 +84,7 @@ def attach(
     awaits the task, so an exception of ``poll`` goes to `sys.excepthook`, and the watch goes on. A
     KeyboardInterrupt or SystemExit of a command goes to the nursery. Does not block.
 
-    Raises RuntimeError when the nursery is closed, UsageError when the pollable is, or another task
-    serves it.
+    Raises RuntimeError when the nursery is closed, UsageError when the pollable is, or as `serve`.
     """
     attachment = TrioAttachment(pollable, ctx, max_seconds, raises=False)
     attachment.start(nursery.start_soon, serve)
@@ -90,7 +98,7 @@ class AsyncClient(AwaitingClient):
 
         async with trio_loop.AsyncClient("service") as client:
             answer = await client.call(Status())
-            async for piece in client.stream(Watch(), timeout=None):
+            async for piece in client.stream(Watch()):
                 ...
 
     It needs no nursery: a system task watches for it, until it is closed.

@@ -21,6 +21,7 @@ from twisted.internet.interfaces import IReadDescriptor
 from twisted.internet.selectreactor import SelectReactor
 from twisted.logger import Logger
 from twisted.python.failure import Failure
+from twisted.python.threadable import isInIOThread
 from zope.interface import classImplements  # type: ignore[import-untyped]  # it has no types
 
 from ipcpoll import Attachment, Pollable
@@ -78,6 +79,14 @@ class TwistedAttachment(Attachment):
 
     # -----------------------------------------------------------------------------------------
 
+    def _loop_id(self) -> object:
+        # Twisted's reactor on asyncio is asyncio's loop: that has one reader for a descriptor.
+        return getattr(self._reactor, "_asyncioEventloop", self._reactor)
+
+    def _is_inside_loop(self) -> bool:
+        running: bool = self._reactor.running
+        return running and isInIOThread()  # type: ignore[no-untyped-call]  # it has no types
+
     def _watch(self) -> None:
         self._watched = self._fd
         if self._needs_low_descriptor:
@@ -111,8 +120,8 @@ def attach(
     An exception of ``poll`` goes to Twisted's log, and the watch goes on; a KeyboardInterrupt or
     SystemExit of a command does too, as from any callback of Twisted.
 
-    Raises UsageError when the pollable is closed, OSError when the reactor takes no descriptor
-    above 1,023 and there is none below.
+    Raises UsageError when the pollable is closed, or attached to this reactor already, OSError when
+    the reactor takes no descriptor above 1,023 and there is none below.
     """
     if reactor is None:
         from twisted.internet import reactor  # noqa: PLC0415  # this import installs one

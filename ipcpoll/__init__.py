@@ -23,6 +23,7 @@ from .errors import (
     StaleSocket,
     UnknownCommand,
     UnsafeAddress,
+    UnsafeDependency,
     UntrustedPeer,
     UsageError,
 )
@@ -66,6 +67,7 @@ __all__ = [
     "Turn",
     "UnknownCommand",
     "UnsafeAddress",
+    "UnsafeDependency",
     "UntrustedPeer",
     "UsageError",
     "caller",

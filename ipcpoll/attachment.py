@@ -7,6 +7,10 @@ it tells of an exception. What is promised, whatever the loop:
   command. After `detach` the loop knows nothing of the pollable.
 * The pollable keeps its attachments, so a program may forget them; its `close` detaches them
   before a descriptor is closed. (Most loops spin, go deaf or crash when it is the other way round.)
+* One attachment for each loop: a second one to the same loop is refused. Most loops know their
+  readers by number, so the second would take the first one's place, and detaching it, or the first,
+  would leave nobody. Another loop may watch the same pollable: whichever runs polls.
+* What an ended loop has left behind is taken out when the pollable is attached to the next one.
 * The number of the descriptor is remembered: after `close` nobody could ask for it.
 * `poll` is looked up each time it is called: what may not be polled any more has another one.
 * After a fork the loop is the parent's too, so the child forgets the attachment and touches
@@ -17,12 +21,14 @@ from __future__ import annotations
 
 import errno
 import fcntl
+import itertools
 import os
 import select
 import sys
+import weakref
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Coroutine
-from typing import Any, Final, Self
+from typing import Any, ClassVar, Final, Self
 
 from .errors import UsageError
 from .pollable import Pollable
@@ -42,8 +48,11 @@ class Attachment(ABC):
     watches at once. The loop's callback calls `_serve`. The duties of an adapter are a list in
     docs/adapters.md.
 
-    Raises UsageError when the pollable is closed, and what the loop raises.
+    Raises UsageError when the pollable is closed, or attached to this loop already (a paused
+    attachment counts), and what the loop raises.
     """
+
+    _order: ClassVar = itertools.count()
 
     def __init__(self, pollable: Pollable, ctx: Any, max_seconds: float | None) -> None:
         self._pollable = pollable
@@ -54,14 +63,23 @@ class Attachment(ABC):
         self._watching = False
         self._copy = -1
         self._spawn: Callable[[Coroutine[Any, Any, Any]], Any] | None = None
+        self._make_event: Callable[[], Event] | None = None
+        self._rank = next(self._order)
         self._look = select.poll()
         if self._fd < 0:
             raise UsageError(f"{pollable!r} is closed, there is nothing to attach")
+        self._home: Any = self._loop_id()
+        for other in self._attachments():
+            if other._loop_has_ended():
+                other.detach()
+            elif other._home == self._home:
+                raise UsageError(
+                    f"{pollable!r} is attached to this loop already; go on with that attachment, "
+                    "or detach() it first"
+                )
         self._look.register(self._fd, select.POLLIN)
         self._attached = True
-        attachments = getattr(pollable, "attachments", None)
-        if attachments is not None:
-            attachments.add(self)
+        _add(pollable, self)
         try:
             self.resume()
         except BaseException:
@@ -75,6 +93,11 @@ class Attachment(ABC):
     def attached(self) -> bool:
         """Whether it was not detached yet; also True while it is paused."""
         return self._attached
+
+    @property
+    def watching(self) -> bool:
+        """Whether the loop watches: attached, and not paused."""
+        return self._watching
 
     def pause(self) -> None:
         """Let the loop watch no more, until `resume`. Clients wait meanwhile. Idempotent."""
@@ -110,6 +133,10 @@ class Attachment(ABC):
     # -----------------------------------------------------------------------------------------
     # For pollables
 
+    def stands_still(self) -> bool:
+        """Return whether the loop is known to wait for the calling thread, and to do so alone."""
+        return self._is_inside_loop()
+
     def abandon(self) -> None:
         """Forget it without touching the loop: in a forked child that is the parent's too."""
         self._watching = False
@@ -126,6 +153,29 @@ class Attachment(ABC):
     @abstractmethod
     def _unwatch(self) -> None:
         """Let the loop forget `self._fd`. Never raises, also when the loop has ended."""
+
+    def _loop_id(self) -> object:
+        """Return the loop, or what stands for it: equal ones are the same loop.
+
+        Asked once, as it attaches. Unless an adapter says it, all attachments of its class are in
+        one loop.
+        """
+        return type(self)
+
+    def _loop_has_ended(self) -> bool:
+        """Return whether the loop will never run again, and has left this attachment behind.
+
+        Not to be said by adapters whose loops detach as they end, or can always run again.
+        """
+        return False
+
+    def _is_inside_loop(self) -> bool:
+        """Return whether the calling thread is in a callback of the loop, or runs it alone.
+
+        Then the loop stands still until the caller returns, and a call that blocks for this
+        pollable's answer is refused at once. True only where that is certain.
+        """
+        return False
 
     def _report(self, error: Exception) -> None:
         """Tell the host of an exception that came out of `poll`."""
@@ -175,7 +225,7 @@ class Attachment(ABC):
         returns an event as asyncio's and trio's are. For constructors, behind that of this class.
         """
         if hasattr(self._pollable, "spawn"):
-            self._spawn = spawn
+            self._spawn, self._make_event = spawn, make_event
             self._give(spawn, make_event)
 
     def _give(self, spawn: Any, make_event: Any) -> None:
@@ -205,12 +255,47 @@ class Attachment(ABC):
         if copy >= 0:
             os.close(copy)
 
+    def _attachments(self) -> list[Attachment]:
+        """Return all attachments of this pollable."""
+        attachments = getattr(self._pollable, "attachments", None)
+        if attachments is not None:
+            return list(attachments)
+        unlisted = [reference() for reference in list(_unlisted.values())]
+        return [each for each in unlisted if each and each._pollable is self._pollable]
+
     def _forget(self) -> None:
         if self._attached:
             self._attached = False
-            # Unless another attachment has taken its place since.
+            _discard(self._pollable, self)
+            # Unless another attachment has taken its place since. Else another loop that watches
+            # it and can run coroutines, the one that came last, gets them back.
             if self._spawn is not None and getattr(self._pollable, "spawn", None) is self._spawn:
-                self._give(None, None)
-            attachments = getattr(self._pollable, "attachments", None)
-            if attachments is not None:
-                attachments.discard(self)
+                heirs = [each for each in self._attachments() if each._spawn is not None]
+                heir = max(heirs, key=lambda each: each._rank, default=None)
+                if heir is None:
+                    self._give(None, None)
+                else:
+                    self._give(heir._spawn, heir._make_event)
+
+
+# ---------------------------------------------------------------------------------------------
+# Who is attached
+
+_unlisted: dict[int, weakref.ref[Attachment]] = {}
+"""The attachments of pollables that keep none themselves. Weakly: their loops hold them."""
+
+
+def _add(pollable: Pollable, attachment: Attachment) -> None:
+    attachments = getattr(pollable, "attachments", None)
+    if attachments is not None:
+        attachments.add(attachment)
+    else:
+        key = id(attachment)
+        _unlisted[key] = weakref.ref(attachment, lambda _: _unlisted.pop(key, None))
+
+
+def _discard(pollable: Pollable, attachment: Attachment) -> None:
+    attachments = getattr(pollable, "attachments", None)
+    if attachments is not None:
+        attachments.discard(attachment)
+    _unlisted.pop(id(attachment), None)

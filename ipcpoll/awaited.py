@@ -1,8 +1,9 @@
 """The calls to `await`: the half of an adapter's AsyncClient that knows no loop.
 
 An adapter says how its loop watches the client (`_attach`) and how a task waits until a function is
-called (`_until`). What is promised: a task that is cancelled while it waits cancels its call, or
-ends its stream, at the server; and `close` leaves nothing in the loop.
+called (`_until`). What is promised: a task that is cancelled while it waits for an answer cancels
+its call at the server, one that waits for a piece leaves the stream as it is; and `close` leaves
+nothing in the loop.
 """
 
 from __future__ import annotations
@@ -50,6 +51,20 @@ class AwaitingClient(ABC):
     @abstractmethod
     def _attach(self, client: Client) -> None:
         """Let the running loop watch the client."""
+
+    def _is_attached(self, client: Client) -> bool:
+        """Return whether the running loop watches the client.
+
+        For loops that end and leave what they watched as it is; the others detach it.
+        """
+        return bool(client.attachments)
+
+    def _watch_the_loop(self) -> Callable[[], bool]:
+        """Return a function that tells whether the loop that runs now may still run.
+
+        For loops that can be closed while tasks wait in them, and forget those.
+        """
+        return _always
 
     @abstractmethod
     async def _until(self, start: Callable[[Callable[[], None]], None]) -> None:
@@ -104,7 +119,7 @@ class AwaitingClient(ABC):
     ) -> AsyncStream[Any, Any]:
         """Send a command that answers in pieces, and return them for ``async for``."""
         stream: Stream[Any, Any] = self._attached().stream(command, timeout=timeout, resume=resume)
-        return AsyncStream(stream, self._until)
+        return AsyncStream(stream, self._when, self._watch_the_loop)
 
     def close(self) -> None:
         """Close it, and leave nothing in the loop. Tasks that wait get PeerGone. Idempotent."""
@@ -120,9 +135,15 @@ class AwaitingClient(ABC):
     # Inside
 
     def _attached(self) -> Client:
-        if not self._client.attachments and self._client.fileno() >= 0:
-            self._attach(self._client)
-        return self._client
+        client = self._client
+        if not self._is_attached(client) and client.fileno() >= 0:
+            self._attach(client)
+        return client
+
+    async def _when(self, start: Callable[[Callable[[], None]], None]) -> None:
+        """As `_until`, also in another loop than that in which what is waited for was begun."""
+        self._attached()
+        await self._until(start)
 
     async def _answer(self, future: Future[R]) -> R:
         try:
@@ -144,11 +165,14 @@ class AsyncStream(Generic[P, R]):
     def __init__(
         self,
         stream: Stream[P, R],
-        until: Callable[[Callable[[Callable[[], None]], None]], Any],
+        when: Callable[[Callable[[Callable[[], None]], None]], Any],
+        watch_the_loop: Callable[[], Callable[[], bool]],
     ) -> None:
         self._stream = stream
-        self._until = until
-        self._awaited = False
+        self._when = when
+        self._watch_the_loop = watch_the_loop
+        self._waits: Callable[[], bool] | None = None
+        """Whether the task that waits for a piece may still run; None: no task waits."""
 
     @property
     def result(self) -> R:
@@ -173,19 +197,22 @@ class AsyncStream(Generic[P, R]):
         return self
 
     async def __anext__(self) -> P:
-        """Return the next piece. A task that is cancelled here ends the stream."""
+        """Return the next piece.
+
+        A task that is cancelled here (by a time limit of its own, say) waits no more, and that is
+        all: the stream goes on, and the next one that waits gets the piece.
+        """
         stream = self._stream
-        if self._awaited:
+        if self._waits is not None and self._waits():
             raise UsageError("another task waits for the next piece of this stream already")
         if not stream.has_come:
-            self._awaited = True
+            self._waits = waits = self._watch_the_loop()
             try:
-                await self._until(stream.notify)
-            except BaseException:
-                stream.close()
-                raise
+                await self._when(stream.notify)
             finally:
-                self._awaited = False
+                if self._waits is waits:  # else its loop was closed, and another task waits now
+                    self._waits = None
+                    stream.notify_no_more()
         try:
             return stream.next_come()
         except StopIteration:
@@ -196,6 +223,10 @@ class AsyncStream(Generic[P, R]):
 
     async def __aexit__(self, *_: object) -> None:
         self.close()
+
+
+def _always() -> bool:
+    return True
 
 
 _NULL = codec.encode(None)

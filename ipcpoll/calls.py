@@ -17,11 +17,13 @@ from .errors import (
     InternalError,
     UnknownCommand,
     WireError,
+    as_begun,
     error_from_wire,
 )
 from .log import Log, describe
 from .messages import Call
 from .protocol import ServerProtocol
+from .running import Running
 from .schema import CommandSet, CommandType
 
 ABANDONED: Final = Cancelled("the client went away before the call had its turn")
@@ -39,7 +41,12 @@ class Later(NamedTuple):
 
 
 def run(
-    call: Call, ctx: Any, commands: CommandSet, protocol: ServerProtocol, log: Log
+    call: Call,
+    ctx: Any,
+    commands: CommandSet,
+    protocol: ServerProtocol,
+    log: Log,
+    running: Running,
 ) -> bytes | Later | None:
     """Run the call's command with `ctx` and return its reply, or what it has promised."""
     try:
@@ -48,7 +55,11 @@ def run(
             if command_type is None:
                 command_type = commands[call.name]
             command = command_type.bind(call.fields)
-        value = command.process(ctx)
+        running.own = False
+        try:
+            value = command.process(ctx)
+        finally:
+            running.own = True
     except WireError as error:
         return fail(call, error_from_wire(error.code, error.message, None), protocol, log)
     except (KeyboardInterrupt, SystemExit):
@@ -83,7 +94,7 @@ def raised(
 ) -> bytes | None:
     """Return the reply to a call whose command raised."""
     if isinstance(error, CommandError):
-        return fail(call, error, protocol, log)
+        return fail(call, as_begun(error), protocol, log)
     log.exception(f"raised {call.name}", f"the command {call.name} raised", error)
     return fail(call, InternalError(f"{call.name} raised {describe(error)}"), protocol, log)
 

@@ -14,6 +14,7 @@ It knows frames and ids, not commands; those are `client`'s.
 
 from __future__ import annotations
 
+import os
 import select
 import socket
 import time
@@ -23,13 +24,16 @@ from typing import Final, Protocol, TypeAlias, TypeVar
 
 from . import reasons
 from .codec import Decoder, encode
-from .errors import NotAnswered, NotPolled, PeerGone, WireError
+from .directory import shown
+from .errors import IpcError, NotAnswered, NotPolled, PeerGone, WireError
 from .framing import Payload
 from .limits import KIB, Limits
 from .messages import Answer, Failure, Piece
+from .oneself import served_behind
 from .peer import Credentials, has_unread
 from .protocol import ClientProtocol
 from .reading import FIRST_READ, next_read
+from .states import CallState
 
 Reply: TypeAlias = "Answer | Failure"
 T = TypeVar("T")
@@ -107,6 +111,7 @@ class Channel:
 
     def __init__(self, path: str, limits: Limits, sock: socket.socket, server: Credentials) -> None:
         self.path = path
+        self._shown = shown(path)
         self.server = server
         self.untouched = False
         """The other end had closed, and nothing of what waits has reached it: ask elsewhere."""
@@ -129,6 +134,8 @@ class Channel:
         self._unread = False  # the server has gone, and had not read the calls that waited
         self._left_unread: set[int] = set()  # given up, and known to be unread then
         self._end: Callable[[], Exception] | None = None  # makes what later calls raise
+        self._tells = False  # those who wait, of the end
+        self._served = served_behind(path) if server.pid == os.getpid() else None
         self._poll = select.poll() if hasattr(select, "poll") else _SelectPoll()
         self._poll.register(self._socket, select.POLLIN)
         self._wants_room = False  # the poll object waits for room to send too
@@ -140,9 +147,15 @@ class Channel:
 
     @property
     def is_at_rest(self) -> bool:
-        """Whether no call is in flight and nothing waits, either way."""
+        """Whether no call is in flight and nothing waits, either way, and no look is needed at who
+        polls the server."""
         return not (
-            self._protocol.calls or self._out or self._untaken or self._end or self._wants_room
+            self._protocol.calls
+            or self._out
+            or self._untaken
+            or self._end
+            or self._wants_room
+            or self._served
         )
 
     @property
@@ -159,8 +172,14 @@ class Channel:
 
     def post(self, call_id: int, payload: Payload) -> None:
         """Let a call wait to be sent. Raises FrameTooLarge."""
-        self._out.append(Outgoing(call_id, self._protocol.call(call_id, payload)))
-        self._awaited.add(call_id)
+        try:
+            self._out.append(Outgoing(call_id, self._protocol.call(call_id, payload)))
+            self._awaited.add(call_id)
+        except IpcError:
+            raise
+        except BaseException:
+            self.end_interrupted()
+            raise
 
     def expect(self, call_id: int, taker: Taker) -> None:
         """Give `taker` what comes for a call that was posted, and keep nothing for `wait_for`."""
@@ -177,9 +196,10 @@ class Channel:
         `send`, and shorter. Never waits. Raises FrameTooLarge and what `payload_of` does.
         """
         call_id = self.new_id()
-        frame = self._protocol.call(call_id, payload_of(encode(call_id), command))
-        self._awaited.add(call_id)
+        payload = payload_of(encode(call_id), command)
         try:
+            frame = self._protocol.call(call_id, payload)
+            self._awaited.add(call_id)
             try:
                 sent = self._socket.send(frame, _SEND_FLAGS)
             except OSError:
@@ -191,15 +211,21 @@ class Channel:
                 rest = Outgoing(call_id, memoryview(frame)[sent:])
                 rest.begun = True
                 self._out.append(rest)
+        except IpcError:
+            raise
         except BaseException:
-            self._end_interrupted()
+            self.end_interrupted()
             raise
         return call_id
 
     def post_notification(self, payload: Payload) -> Outgoing:
         """Let a notification wait to be sent. Raises FrameTooLarge."""
         frame = Outgoing(None, self._protocol.notify(payload))
-        self._out.append(frame)
+        try:
+            self._out.append(frame)
+        except BaseException:
+            self.end_interrupted()
+            raise
         return frame
 
     def expect_sent(self, frame: Outgoing, taker: Taker) -> None:
@@ -217,7 +243,7 @@ class Channel:
             try:
                 self._send()
             except BaseException:
-                self._end_interrupted()
+                self.end_interrupted()
                 raise
 
     def _send(self) -> None:
@@ -261,6 +287,8 @@ class Channel:
         while self._out:
             if self._end is not None:
                 raise self._end()
+            if self._served is not None:
+                self.refuse_oneself(deadline, "it found no room to be sent")
             self.wait(deadline)
             self._take_all()
             if self._out and time.monotonic() >= deadline:
@@ -287,8 +315,25 @@ class Channel:
                 late += 1  # what has come already is taken in, but not for ever
                 if late > MOST_LATE:
                     raise TimedOut
+            if self._served is not None and not self._comes():
+                self.refuse_oneself(deadline, "the call was sent, and is cancelled")
             self.wait(deadline)
             self._take_all()
+
+    def wait_for_others(self, deadline: float) -> None:
+        """Wait as `wait`; raise UsageError if the calling thread would wait for itself."""
+        if self._served is not None and not self._comes():
+            self.refuse_oneself(deadline, "the call was sent, and is answered when it polls")
+        self.wait(deadline)
+
+    def refuse_oneself(self, deadline: float, became: str) -> None:
+        """Raise UsageError if who calls would wait, until then, for its own thread."""
+        if self._served is not None and deadline > time.monotonic():
+            self._served.refuse(self.path, became)
+
+    def _comes(self) -> bool:
+        """Return whether something can be received or sent now."""
+        return bool(self._poll.poll(0))
 
     def come(self, call_ids: Iterable[int]) -> list[Reply]:
         """Return the replies to these calls that have come, up to the first that has not."""
@@ -317,7 +362,7 @@ class Channel:
             else:
                 self._awaited.discard(call_id)
         except BaseException:
-            self._end_interrupted()
+            self.end_interrupted()
             raise
         if answer is None:
             self._take_all()
@@ -326,18 +371,19 @@ class Channel:
     def overdue(self, call_id: int, name: str, seconds: float) -> NotPolled | NotAnswered:
         """Give a call up whose time is over, and return what is known of it. Never waits."""
         unread = self._is_unread(call_id)
+        hint = "" if self._served is None else self._served.hint
         was_sent = self.give_up(call_id)
         if unread:
             self._left_unread.add(call_id)
-            return reasons.not_read(self.path, self.server, name, seconds)
+            return reasons.not_read(self._shown, self.server, name, seconds, hint)
         if was_sent:
-            return reasons.not_answered(self.path, self.server, name, seconds)
-        return reasons.no_room(self.path, self.server, name, seconds, "it was not sent")
+            return reasons.not_answered(self._shown, self.server, name, seconds, hint)
+        return reasons.no_room(self._shown, self.server, name, seconds, "it was not sent", hint)
 
     def overdue_notification(self, frame: Outgoing, name: str, seconds: float) -> NotPolled:
         """Take a notification back whose time is over, and say whether that was possible."""
         sent = "it was not sent" if self.take_back(frame) else "a part of it was sent"
-        return reasons.no_room(self.path, self.server, name, seconds, sent)
+        return reasons.no_room(self._shown, self.server, name, seconds, sent)
 
     def _is_unread(self, call_id: int) -> bool:
         """Return whether it is known that the server has not read the whole of a call.
@@ -353,16 +399,23 @@ class Channel:
         return self._last == call_id and has_unread(self._socket) is True
 
     def give_up(self, call_id: int) -> bool:
-        """Cancel a call and forget it; return whether a byte of it was sent. Never waits."""
+        """Cancel a call and forget it; return whether a byte of it was sent. Never waits.
+
+        Idempotent. Does nothing with what was answered, or was never posted.
+        """
         self._awaited.discard(call_id)
         self._takers.pop(call_id, None)
         if self._replies.pop(call_id, None) is not None or self._end is not None:
+            return True
+        if self._protocol.calls.get(call_id) is not CallState.IN_FLIGHT:
             return True
         for frame in self._out:
             if frame.call_id == call_id and self.take_back(frame):
                 self._protocol.forget(call_id)
                 return False
-        self._out.append(Outgoing(None, self._protocol.cancel(call_id)))
+        cancel = Outgoing(None, b"")
+        cancel.data = self._protocol.cancel(call_id)  # which notes that as its last step
+        self._out.append(cancel)
         self.send()
         out = self._out
         if self.on_close is None and out and self._last == call_id and not out[0].begun:
@@ -395,9 +448,9 @@ class Channel:
     def close(self) -> None:
         """Close the connection. Idempotent."""
         self._finish(reasons.closed_here)
-        on_close, self.on_close = self.on_close, None
-        if on_close is not None:
-            on_close()
+        if self.on_close is not None:
+            self.on_close()
+            self.on_close = None  # then: an interruption must not leave it watched
         self._socket.close()
 
     # -----------------------------------------------------------------------------------------
@@ -426,7 +479,7 @@ class Channel:
             data = self._read()
             self._take_in(data)
         except BaseException:
-            self._end_interrupted()
+            self.end_interrupted()
             raise
         return bool(data)
 
@@ -472,7 +525,7 @@ class Channel:
             self._end_badly(error.message)
             return False
         except BaseException:
-            self._end_interrupted()
+            self.end_interrupted()
             raise
         self._untaken = False
         if self._at_end:
@@ -493,13 +546,13 @@ class Channel:
         except WireError as error:
             self._end_badly(error.message)
         except BaseException:
-            self._end_interrupted()
+            self.end_interrupted()
             raise
         self._untaken = False
         if self._at_end:
             self._finish(self._gone)
 
-    def _end_interrupted(self) -> None:
+    def end_interrupted(self) -> None:
         """After an interruption (Ctrl-C) in the midst of the work.
 
         Bytes may have been sent that would be sent again, or an answer taken that nobody got.
@@ -507,7 +560,7 @@ class Channel:
         self._finish(reasons.interrupted_here)
 
     def _end_badly(self, fault: str) -> None:
-        self._finish(lambda: reasons.no_answer(self.path, self.server, fault))
+        self._finish(lambda: reasons.no_answer(self._shown, self.server, fault))
 
     def _read_to_the_end(self) -> None:
         """After a failed send: take in the answers that came before the end."""
@@ -518,10 +571,10 @@ class Channel:
         self._finish(self._gone)
 
     def _gone(self) -> PeerGone:
-        return reasons.gone(self.path, self.server, unread=self._unread)
+        return reasons.gone(self._shown, self.server, unread=self._unread)
 
     def _gone_unread(self) -> PeerGone:
-        return reasons.gone(self.path, self.server, unread=True)
+        return reasons.gone(self._shown, self.server, unread=True)
 
     def _dispatch(self, response: Answer | Failure | Piece) -> None:
         call_id = response.call_id
@@ -530,7 +583,7 @@ class Channel:
                 self._takers[response.call_id].take(response)
         elif call_id is None:
             assert isinstance(response, Failure)
-            self._finish(reasons.told_to_all(self.path, self.server, response.error))
+            self._finish(reasons.told_to_all(self._shown, self.server, response.error))
         else:
             self._left_unread.discard(call_id)
             if call_id in self._awaited:
@@ -540,15 +593,26 @@ class Channel:
                 self._takers.pop(call_id, None)  # then: an interruption must not lose it
 
     def _finish(self, end: Callable[[], Exception]) -> None:
-        """Let every call in flight, and all later ones, end with what `end` makes."""
-        if self._end is not None:
-            return
-        self._end = end
-        if not self._takers and not self._out:
-            return
+        """Let every call in flight, and all later ones, end with what `end` makes.
+
+        What was interrupted in here is done by the next that comes.
+        """
+        if self._end is None:
+            self._end = end
+        if (self._takers or self._out) and not self._tells:
+            self._tells = True
+            try:
+                self._tell_takers(self._end)
+            finally:
+                self._tells = False
+
+    def _tell_takers(self, end: Callable[[], Exception]) -> None:
+        """Tell each, and then forget it: an interruption must not lose it."""
         unread = {frame.call_id for frame in self._out if not frame.begun and end == self._gone}
-        takers = [*self._takers.items()]
-        takers += [(0, frame.taker) for frame in self._out if frame.taker is not None]
-        self._takers.clear()
-        for call_id, taker in takers:
+        for call_id, taker in list(self._takers.items()):
             taker.lose(self._gone_unread if call_id in unread else end)
+            self._takers.pop(call_id, None)
+        for frame in self._out:
+            if frame.taker is not None:
+                frame.taker.lose(end)
+                frame.taker = None

@@ -18,20 +18,22 @@ from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
 from concurrent.futures import Future
 from os import PathLike
 from types import EllipsisType
-from typing import TYPE_CHECKING, Any, Final, TypeAlias, TypeVar, overload
+from typing import TYPE_CHECKING, Any, Final, TypeAlias, TypeVar, cast, overload
 
-from . import codec, forks
-from .address import is_name, socket_path
-from .answers import Turn
+from . import codec, forks, strictness
+from .address import is_name, places, socket_path
+from .answers import Kind, Turn
 from .channel import Channel, Reply, TimedOut
 from .command import Command
-from .connecting import WaitTime
+from .connecting import WaitTime, seconds_of
+from .directory import shown
 from .door import Door
+from .flow import Flow
 from .framing import Payload
 from .limits import DEFAULT_LIMITS, Limits
 from .line import Line, Pending
 from .messages import call_payload_plain
-from .pipeline import answer_of, answers, post_call
+from .pipeline import Answers, answer_of, post_call
 from .pump import Pump
 from .schema import resolve
 from .stream import Stream
@@ -54,12 +56,14 @@ class Client:
 
     No I/O at construction: the first call connects. `timeout` is the limit for each call in
     seconds, from connecting to the answer; None: no limit; 0: only what needs no waiting. Each
-    method may be given another. `limits` must be at least as wide as the server's for frames.
+    method may be given another. Raises TypeError for one that is no number, and ValueError for a
+    negative one; so do the methods. `limits` must be at least as wide as the server's for frames.
 
     Every method blocks. They raise, besides what they say: NotRunning, StaleSocket,
     UntrustedPeer when the server can't be reached; NotPolled and NotAnswered when the time is
     over; PeerGone when it went away; UsageError when the client is closed, from two threads at
-    once and in a forked child; OSError when this process has no descriptor or memory for it.
+    once, in a forked child, and at once where the calling thread is the one that polls the server
+    (see `oneself`); OSError when this process has no descriptor or memory for it.
     """
 
     def __init__(
@@ -69,11 +73,13 @@ class Client:
         timeout: float | None = 5.0,
         limits: Limits = DEFAULT_LIMITS,
     ) -> None:
+        strictness.prove()
         self.attachments: set[Attachment] = set()
         """What attaches it to main loops; `close` detaches each."""
         self._path = socket_path(address)
         self._private = is_name(address)
-        self._timeout = timeout
+        self._timeout = None if timeout is None else seconds_of(timeout)
+        self._others = places(str(address))[1:] if self._private else ()
         self._limits = limits
         self._line = self._new_line()
         self._pump: Pump | None = None
@@ -82,8 +88,9 @@ class Client:
 
     @property
     def address(self) -> str:
-        """The absolute path of the socket."""
-        return self._path
+        """The absolute path of the socket: where the connection leads, else where it is to lead."""
+        channel = self._line.channel
+        return self._path if channel is None else channel.path
 
     @overload
     def call(self, command: Command[Any, Later[R]], *, timeout: Timeout = ...) -> R: ...
@@ -107,7 +114,11 @@ class Client:
                 call_id = channel.send_alone(command_type.encode_call, command)
             if channel is None or not call_id:
                 channel, call_id = self._line.post(lambda to: post_call(to, command), wait)
-            reply = self._reply(channel, call_id, command_type.name, wait)
+            try:
+                reply = self._reply(channel, call_id, command_type.name, wait)
+            except BaseException:  # Ctrl-C, and what other handlers of signals raise
+                channel.give_up(call_id)
+                raise
         return answer_of(command_type.name, reply, command_type.decode_answer)
 
     def request(
@@ -131,7 +142,11 @@ class Client:
         with self._door:
             wait = self._wait_time(timeout)
             channel, call_id = self._line.post(post, wait)
-            reply = self._reply(channel, call_id, name, wait)
+            try:
+                reply = self._reply(channel, call_id, name, wait)
+            except BaseException:
+                channel.give_up(call_id)
+                raise
         return answer_of(name, reply, lambda value: value)
 
     def notify(self, command: Command[Any, Any], *, timeout: Timeout = ...) -> None:
@@ -145,12 +160,14 @@ class Client:
         payload = command_type.encode_call(_NULL, command)
         with self._door:
             wait = self._wait_time(timeout)
-            channel, frame = self._line.post(lambda to: to.post_notification(payload), wait)
+            channel, frame = self._line.post(
+                lambda to: to.post_notification(payload), wait, answered=False
+            )
             try:
                 channel.flush(wait.deadline)
             except TimedOut:
                 raise channel.overdue_notification(frame, command_type.name, wait.seconds) from None
-            except (KeyboardInterrupt, SystemExit):
+            except BaseException:
                 channel.take_back(frame)
                 raise
             finally:
@@ -188,11 +205,15 @@ class Client:
         batches; one that can't be carried raises before any of its batch is sent. Raises
         ValueError for a `depth` below 1.
         """
+        if not isinstance(cast("object", depth), int):
+            raise TypeError(f"depth is a whole number, not {depth!r}")
         if depth < 1:
             raise ValueError(f"depth must be at least 1, not {depth}")
-        return answers(
-            commands, depth, self._door, self._line, lambda: self._wait_time(timeout), self._reply
+        self._wait_time(timeout)  # what is wrong with it is told here, and not in the loop
+        calls = Answers(
+            self._door, self._line, lambda: self._wait_time(timeout), self._reply, self._settle
         )
+        return calls.give(commands, depth)
 
     # -----------------------------------------------------------------------------------------
     # Inside a loop
@@ -227,10 +248,16 @@ class Client:
         timeout: Timeout,
     ) -> S:
         """Begin a call of which everything is known already: for clients built on this one."""
-        with self._door:
-            pump = self._moved()
-            pending = kind(pump, self._line, name, body, decode, self._wait_time(timeout))
-            pump.start(pending)
+        pending: S | None = None
+        try:
+            with self._door:
+                pump = self._moved()
+                pending = kind(pump, self._line, name, body, decode, self._wait_time(timeout))
+                pump.start(pending)
+        except BaseException:  # Ctrl-C: nobody will have the future
+            if pending is not None:
+                self._moved().give_up(pending)
+            raise
         return pending
 
     @overload
@@ -250,26 +277,38 @@ class Client:
     ) -> Stream[Any, Any]:
         """Send a command that answers in pieces, and return them as a stream.
 
-        `timeout` bounds the wait for each piece (None: a subscription may be silent for hours).
+        `timeout` bounds the wait for each piece; a subscription, which may be silent for hours, has
+        no limit unless one is given. Leave it with ``with``, or `Stream.close` it: its command is
+        cancelled. One that is forgotten is cancelled too, with a ResourceWarning.
         With `resume` the command is sent anew when the server went away and came back, and
         `Stream.gaps` counts that; so it should be one that may run twice, as a subscription.
         Never blocks; what goes wrong is told by the stream. Raises as `submit`.
         """
         command_type = resolve(type(command))
         body = command_type.encode_call(b"", command)[1:]
-        with self._door:
-            pump = self._moved()
-            stream: Stream[Any, Any] = Stream(
-                pump,
-                self._new_line(),
-                command_type.name,
-                body,
-                command_type.decode_piece,
-                command_type.decode_answer,
-                self._wait_time(timeout),
-                resume=resume,
-            )
-            pump.start(stream)
+        if command_type.kind is Kind.TOPIC and timeout is ...:
+            timeout = None  # it may be silent for hours
+        flow: Flow[Any, Any] | None = None
+        try:
+            with self._door:
+                wait = self._wait_time(timeout)
+                pump = self._moved()
+                flow = Flow(
+                    pump,
+                    self._new_line(),
+                    command_type.name,
+                    body,
+                    command_type.decode_piece,
+                    command_type.decode_answer,
+                    wait,
+                    resume=resume,
+                )
+                stream = Stream(flow)
+                pump.start(flow)
+        except BaseException:
+            if flow is not None:
+                flow.forget()
+            raise
         return stream
 
     def fileno(self) -> int:
@@ -334,7 +373,7 @@ class Client:
 
     def __repr__(self) -> str:
         state = " (closed)" if self._door.is_shut else ""
-        return f"<ipcpoll.Client {self._path}{state}>"
+        return f"<ipcpoll.Client {shown(self._path)}{state}>"
 
     def after_fork(self) -> None:
         """Let go of the parent's connections. Called in a forked child; see `forks`."""
@@ -356,9 +395,6 @@ class Client:
             return channel.wait_for(call_id, wait.deadline)
         except TimedOut:
             raise channel.overdue(call_id, name, wait.seconds) from None
-        except (KeyboardInterrupt, SystemExit):
-            channel.give_up(call_id)
-            raise
         finally:
             self._settle()
 
@@ -374,7 +410,7 @@ class Client:
         return self._pump
 
     def _new_line(self) -> Line:
-        return Line(self._path, self._limits, private=self._private)
+        return Line(self._path, self._limits, private=self._private, others=self._others)
 
 
 # ---------------------------------------------------------------------------------------------

@@ -26,7 +26,7 @@ from .acceptor import Acceptor
 from .codec import Decoder
 from .connection import SEND_FLAGS, Connection
 from .errors import Busy, CommandError, ShuttingDown
-from .late import LateCall
+from .late import CLOSED, LateCall
 from .limits import Limits
 from .listener import Listener
 from .log import Log
@@ -38,6 +38,9 @@ from .protocol import ServerProtocol
 COUNTED: Final = ("accepted", "refused", "untrusted", "evicted", "turns", "faults", "dropped")
 
 _FAREWELL: Final = "the server closed before the call had its turn"
+_EVICTED: Final = Busy.of_one_that_began(
+    "the server needed the room that this client held; the call had begun, and may have run"
+)
 
 
 class Clients:
@@ -153,8 +156,7 @@ class Clients:
                 f"{self._limits.max_buffered}; the one that held most ({largest.accounted} bytes) "
                 "was closed",
             )
-            why = "has no room for what this client holds; calls without an answer may have run"
-            self._evict(largest, why)
+            self._evict(largest, "has no room for what this client holds")
 
     def _evict_silent(self) -> bool:
         """Make room: close the oldest connection that never finished a frame and waits for none."""
@@ -172,7 +174,7 @@ class Clients:
 
     def _evict(self, connection: Connection, why: str) -> None:
         self.counts["evicted"] += 1
-        self._say_last(connection, Busy(f"the server {why}"))
+        self._say_last(connection, Busy(f"the server {why}"), _EVICTED)
 
     # -----------------------------------------------------------------------------------------
     # Going
@@ -210,14 +212,18 @@ class Clients:
 
     def say_farewell(self, connection: Connection) -> None:
         """Tell a client that the server closes, and close its connection."""
-        self._say_last(connection, ShuttingDown(_FAREWELL))
+        self._say_last(connection, ShuttingDown(_FAREWELL), CLOSED)
 
-    def _say_last(self, connection: Connection, error: CommandError) -> None:
-        """End every call of a connection with one error, by one send, and close it."""
+    def _say_last(self, connection: Connection, error: CommandError, begun: CommandError) -> None:
+        """End every call of a connection with an error, by one send, and close it.
+
+        `error` is for the calls that had not begun, `begun` for each of the others.
+        """
         connection.in_hand = True
         if not connection.ended and not connection.hung_up:
             connection.receive(self._clock())  # unread input would reset the client's connection
         if not connection.hung_up:
+            self._tell_begun(connection, begun)
             connection.queue(connection.protocol.error(None, error))
             with contextlib.suppress(OSError):  # it need not be watched any more
                 connection.flush()
@@ -225,19 +231,29 @@ class Clients:
                 self._log.warning("cut", "a client was closed that did not read its answers")
         self.drop(connection)
 
+    def _tell_begun(self, connection: Connection, error: CommandError) -> None:
+        """Tell each late call of a connection that it is ended; but not what is on the stack."""
+        protocol = connection.protocol
+        for call_id, late in (connection.late or {}).items():
+            if not (late.lingers or late.on_the_stack) and call_id in protocol.calls:
+                connection.queue(protocol.error(call_id, error))
+
     def turn_away_all(self, listener: Listener) -> None:
         """Tell those that wait to be taken in that nobody will."""
         for sock in _backlog(listener, self._limits.backlog):
             self._say_only(sock, ShuttingDown(_FAREWELL))
 
     def close(self) -> None:
-        """End every connection; one whose command is on the stack is ended as it returns."""
+        """End every connection; one with a command that goes on is ended as that returns."""
         self._forget()
         # Those whose commands are on the stack are in hand as well; the others were interrupted,
         # perhaps in the midst of this.
         self.drop_interrupted("an interruption", sys.maxsize)
         for connection in list(self.connections.values()):
-            if connection.busy:
+            late = (connection.late or {}).values()
+            if connection.busy or any(each.lingers for each in late):
+                if connection.protocol.can_send:
+                    self._tell_begun(connection, CLOSED)
                 connection.unwatch()
             else:
                 self.say_farewell(connection)

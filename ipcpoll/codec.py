@@ -52,6 +52,23 @@ class _NoTags(dict[int, Never]):
     get = __contains__ = __getitem__
 
 
+def gated(stream: io.BytesIO) -> Callable[[], object]:
+    """Return what decodes one item of `stream` with cbor2, told to refuse what is not carried.
+
+    That cbor2 obeys is proven by `strictness`: tags, indefinite lengths, duplicate keys and depth
+    can't be seen any more in what it has decoded.
+    """
+    return cbor2.CBORDecoder(
+        stream,
+        semantic_decoders=_NoTags(),
+        # It lets an empty container in one level below; `_is_plain` does not.
+        max_depth=MAX_DEPTH,
+        allow_indefinite=False,
+        allow_duplicate_keys=False,
+        strict_hashable_types=True,
+    ).decode
+
+
 class Decoder:
     """A strict decoder, made once and used for many payloads. Not for two threads at once.
 
@@ -68,15 +85,7 @@ class Decoder:
 
     def _renew(self) -> Callable[[], object]:
         self._stream = io.BytesIO()
-        self._decode = decode = cbor2.CBORDecoder(
-            self._stream,
-            semantic_decoders=_NoTags(),
-            # It lets an empty container in one level below; `_is_plain` does not.
-            max_depth=MAX_DEPTH,
-            allow_indefinite=False,
-            allow_duplicate_keys=False,
-            strict_hashable_types=True,
-        ).decode
+        self._decode = decode = gated(self._stream)
         return decode
 
     def decode(self, payload: bytes) -> object:

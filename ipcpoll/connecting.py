@@ -14,17 +14,44 @@ import math
 import os
 import socket
 import time
+from collections.abc import Sequence
 from contextlib import ExitStack
-from typing import Final
+from datetime import timedelta
+from typing import Any, Final
 
 from . import reasons
 from .descriptors import unix_socket
 from .directory import MOST_PATH_BYTES, reach, why_not_private
+from .errors import UntrustedPeer
+from .oneself import served_at
 from .peer import NOBODY, Credentials, credentials
 
 _FIRST_RETRY: Final = 0.001
 _LONGEST_RETRY: Final = 0.050
+_NOBODY: Final = frozenset({errno.ENOENT, errno.ENOTDIR, errno.ECONNREFUSED})
 _REFUSALS: Final = 3  # a server that is just starting refuses for a moment, before it listens
+
+
+def seconds_of(limit: Any, what: str = "a timeout") -> float:
+    """Return a time limit that a program has given as a number. Raises TypeError, ValueError."""
+    kind = type(limit)
+    if kind is float or kind is int:
+        seconds = limit
+    elif isinstance(limit, timedelta):
+        raise TypeError(f"{what} is a number of seconds: give {limit!r}.total_seconds()")
+    elif isinstance(limit, bool) or not hasattr(limit, "__float__"):
+        raise TypeError(f"{what} is a number of seconds or None, not {limit!r}")
+    else:
+        try:
+            seconds = float(limit)  # of numpy, Decimal, Fraction
+        except (TypeError, ValueError):  # an array of several
+            raise TypeError(f"{what} is a number of seconds or None, not {limit!r}") from None
+    if not seconds >= 0:  # NaN is not
+        raise ValueError(f"{what} must be at least 0, not {limit}")
+    try:
+        return float(seconds)
+    except OverflowError:  # an int of more than 308 digits
+        return math.inf
 
 
 class WaitTime:
@@ -36,8 +63,8 @@ class WaitTime:
         if seconds is None:
             self.seconds = self.deadline = math.inf
             return
-        if not seconds >= 0:  # NaN is not
-            raise ValueError(f"a timeout must be at least 0, not {seconds}")
+        if type(seconds) is not float or not seconds >= 0:
+            seconds = seconds_of(seconds)
         self.seconds = seconds
         self.deadline = time.monotonic() + seconds
 
@@ -67,19 +94,23 @@ class BackOff:
 
 
 class Dialer:
-    """Makes one connection to `path`. `private`: its directory must be this user's alone."""
+    """Makes one connection to `path`. `private`: its directory must be this user's alone.
 
-    __slots__ = ("_path", "_private", "_refusals", "_refused", "back_off")
+    `others` are asked where nobody serves there: other places of the same name.
+    """
 
-    def __init__(self, path: str, *, private: bool) -> None:
+    __slots__ = ("_others", "_path", "_private", "_refusals", "_refused", "back_off")
+
+    def __init__(self, path: str, *, private: bool, others: Sequence[str] = ()) -> None:
         self._path = path
         self._private = private
+        self._others = others
         self._refusals = 0
         self._refused = False  # by the last attempt
         self.back_off = BackOff()
 
-    def attempt(self) -> tuple[socket.socket, Credentials] | None:
-        """Return a non-blocking socket, and who is at the other end; None: not yet, try again.
+    def attempt(self) -> tuple[socket.socket, Credentials, str] | None:
+        """Return a non-blocking socket, who is at the other end, and the path; None: try again.
 
         That is a process of this user, or it raises UntrustedPeer. Raises NotRunning, StaleSocket,
         OSError as connect(2).
@@ -93,7 +124,12 @@ class Dialer:
             with ExitStack() as undo:
                 made = _connected(path, _short_way(path, undo))
         if not isinstance(made, int):
-            return made
+            return (*made, path)
+        if made in _NOBODY:
+            for other in self._others:
+                found = _connected_privately(other)
+                if found is not None:
+                    return (*found, other)
         self._judge(made)
         return None
 
@@ -102,30 +138,35 @@ class Dialer:
         path = self._path
         self._refused = result == errno.ECONNREFUSED
         if result in (errno.ENOENT, errno.ENOTDIR):
-            raise reasons.nothing_there(path)
+            raise reasons.nothing_there(path, self._others, is_name=self._private)
         if result in (errno.EACCES, errno.EPERM):
             raise reasons.not_allowed(path)
         if self._refused:
             self._refusals += 1
             if self._refusals >= _REFUSALS:
-                raise reasons.nobody_listens(path)
+                raise reasons.nobody_listens(path, self._others, is_name=self._private)
         elif result not in (errno.EAGAIN, errno.EINTR):
             raise OSError(result, f"the program can't be reached: {os.strerror(result)}", path)
 
     def overdue(self, seconds: float) -> Exception:
         """Return why there is no connection after so many seconds of attempts."""
         if self._refused:
-            return reasons.nobody_listens(self._path)
+            return reasons.nobody_listens(self._path, self._others, is_name=self._private)
         return reasons.backlog_full(self._path, seconds)
 
 
-def connect(path: str, wait: WaitTime, *, private: bool) -> tuple[socket.socket, Credentials]:
+def connect(
+    path: str, wait: WaitTime, *, private: bool, others: Sequence[str] = ()
+) -> tuple[socket.socket, Credentials, str]:
     """Return what `Dialer.attempt` does, and wait for it. Raises NotPolled when time is over."""
-    dialer = Dialer(path, private=private)
+    dialer = Dialer(path, private=private, others=others)
     while (made := dialer.attempt()) is None:
         now = time.monotonic()
         if now >= wait.deadline:
             raise dialer.overdue(wait.seconds)
+        served = served_at(path)
+        if served is not None:
+            served.refuse(path, "its backlog is full, nothing was sent")
         dialer.back_off.sleep(wait.deadline - now)
     return made
 
@@ -149,6 +190,17 @@ def _connected(path: str, address: str) -> tuple[socket.socket, Credentials] | i
         raise
     sock.close()
     return result
+
+
+def _connected_privately(path: str) -> tuple[socket.socket, Credentials] | None:
+    """Return a connection to another place of a name, if that is as private as the first."""
+    try:
+        if why_not_private(os.lstat(os.path.dirname(path))) is not None:
+            return None
+        made = _connected(path, path)
+    except (OSError, UntrustedPeer):
+        return None
+    return None if isinstance(made, int) else made
 
 
 def _short_way(path: str, undo: ExitStack) -> str:

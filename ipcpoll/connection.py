@@ -105,6 +105,11 @@ class Connection:
         )
 
     @property
+    def has_room(self) -> bool:
+        """Whether its unsent answers are below their limit."""
+        return self.unsent < self._max_unsent
+
+    @property
     def takes_pieces(self) -> bool:
         """Whether its late calls may go on: none of its commands runs, and there is room."""
         return not self.busy and self.unsent < self._max_unsent

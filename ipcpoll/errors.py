@@ -13,6 +13,7 @@
     ├─ PeerGone (ConnectionError)         it closed the connection before the answer
     ├─ UntrustedPeer (PermissionError)    the server belongs to another user
     ├─ FrameTooLarge (ValueError)         over a limit, before anything was sent
+    ├─ UnsafeDependency (ImportError)     cbor2 lets through what ipcpoll must refuse
     └─ CommandError                       the answer is an error: .code, .message, .data
        ├─ UnknownCommand                  unknown-command
        ├─ InvalidArguments (ValueError)   invalid-arguments
@@ -31,8 +32,10 @@ reaches a caller.
 
 from __future__ import annotations
 
-from typing import ClassVar, Final
+from typing import ClassVar, Final, Self
 
+BEGAN: Final = "began"
+"""The key in an error's data that says that the call had begun."""
 MALFORMED: Final = "malformed"
 TOO_LARGE: Final = "too-large"
 
@@ -42,7 +45,8 @@ class IpcError(Exception):
 
 
 class UsageError(IpcError, RuntimeError):
-    """The program misused ipcpoll: a closed object, a forked child, two threads at once."""
+    """The program misused ipcpoll: a closed object, a forked child, two threads at once, a thread
+    that would wait for itself."""
 
 
 class AlreadyRunning(IpcError, OSError):
@@ -98,6 +102,14 @@ class UntrustedPeer(IpcError, PermissionError):
 
 class FrameTooLarge(IpcError, ValueError):
     """The frame is over a limit. Nothing was sent."""
+
+
+class UnsafeDependency(IpcError, ImportError):
+    """A library that ipcpoll stands on lets through what must be refused. Nothing was made.
+
+    The message names the library, its version and what it let through. Another release of it
+    helps.
+    """
 
 
 class CommandError(IpcError):
@@ -160,20 +172,40 @@ class InternalError(_LibraryError):
     CODE = "internal"
 
 
-class Cancelled(_LibraryError):
-    """The call was cancelled before it was done."""
+class _Ended(_LibraryError):
+    """The server did not wait for the call's answer; `began` says whether it had begun."""
+
+    @property
+    def began(self) -> bool:
+        """Whether the call had begun, and may have run, in part or whole.
+
+        False: it is known that nothing of it was run, so it may be sent again.
+        """
+        return isinstance(self.data, dict) and self.data.get(BEGAN) is True
+
+    @classmethod
+    def of_one_that_began(cls, message: str) -> Self:
+        """Return the error for a call that had begun."""
+        return cls(message, {BEGAN: True})
+
+
+class Cancelled(_Ended):
+    """The call was cancelled, or its time limit passed: before its turn, or if `began` in it."""
 
     CODE = "cancelled"
 
 
-class ShuttingDown(_LibraryError):
-    """The server closed before the call had its turn. It was not run."""
+class ShuttingDown(_Ended):
+    """The server closed before the call had its turn: it was not run. Or, if `began`, in it."""
 
     CODE = "shutting-down"
 
 
-class Busy(_LibraryError):
-    """The server has no room for one more. It was not run; try again later."""
+class Busy(_Ended):
+    """The server has no room for one more: it was not run, try again later.
+
+    Unless it `began`: then the room that its client took was needed for others.
+    """
 
     CODE = "busy"
 
@@ -182,6 +214,26 @@ _BY_CODE: Final[dict[str, type[_LibraryError]]] = {
     cls.CODE: cls
     for cls in (UnknownCommand, InvalidArguments, InternalError, Cancelled, ShuttingDown, Busy)
 }
+
+
+def as_begun(error: CommandError) -> CommandError:
+    """Return what a command has raised, so that nobody takes it for a call that was not run.
+
+    What it passes on from a server that it asked itself may say so of a call over there.
+    """
+    if not _is_of_one_that_ended(getattr(error, "code", None)):
+        return error
+    if isinstance(error.data, dict):
+        data = {**error.data, BEGAN: True}
+    else:
+        data = {BEGAN: True} if error.data is None else {BEGAN: True, "data": error.data}
+    return CommandError(error.code, error.message, data)
+
+
+def _is_of_one_that_ended(code: object) -> bool:
+    # A command may have put in anything; of an enum it is the text that counts.
+    owner = _BY_CODE.get(str.__str__(code)) if isinstance(code, str) else None
+    return owner is not None and issubclass(owner, _Ended)
 
 
 def error_from_wire(code: str, message: str, data: object) -> CommandError:

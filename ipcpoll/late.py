@@ -8,6 +8,9 @@ Behind each is a piece of `work`: a future, a generator, a subscription. What is
   by one step at most. Work that waits is not in the row, and wakes nobody.
 * A client that does not read stops its own work, not the program.
 * A call's time limit is kept here, on the deadlines of the server.
+* A call in whose own step the server was closed goes on to its answer, although there are no turns
+  any more ("answer, then stop"): what is left of a generator at once, within the time of one poll;
+  the others as they are done, which `tell` says then (`_drive`).
 
 `tell` alone is called from other threads: it lists who can go on, and wakes the server.
 """
@@ -18,7 +21,7 @@ import weakref
 from collections import OrderedDict, deque
 from collections.abc import Callable
 from contextlib import ExitStack
-from typing import Any, Final
+from typing import Any, Final, ParamSpec, TypeVar
 
 from . import calls
 from .connection import Connection
@@ -26,18 +29,25 @@ from .errors import Cancelled, CommandError, InternalError, ShuttingDown
 from .log import Log, describe
 from .messages import Call
 from .peer import Credentials, reset_caller, set_caller
+from .running import Running
 from .schema import CommandType
 from .wakeup import Deadline, Deadlines, Wakeup
 from .work import CoroutineHost, NoCoroutines, Progress, Work, make_work
+
+P = ParamSpec("P")
+R = TypeVar("R")
 
 _NO_LOOP: Final = (
     "%s is asynchronous, and the server is attached to no loop that runs coroutines; "
     "ipcpoll.adapters has asyncio_loop, trio_loop, anyio_loop and twisted_loop"
 )
 
-_CLOSED: Final = ShuttingDown("the server closed before the call was answered")
+CLOSED: Final = ShuttingDown.of_one_that_began(
+    "the server closed before the call was answered; it had begun, and may have run"
+)
+"""What a call is told that had begun and was not on the stack."""
 
-GONE: Final = Cancelled("the client went away")
+GONE: Final = Cancelled.of_one_that_began("the client went away")
 """Why the work of a client that has gone is given up. Nobody is there to read it."""
 
 
@@ -54,6 +64,7 @@ class LateCall:
         "deadline",
         "end",
         "gave_way",
+        "lingers",
         "on_the_stack",
         "work",
     )
@@ -71,12 +82,19 @@ class LateCall:
         self.on_the_stack = 0  # it is being advanced, in a poll of this depth
         self.busy = 1  # it has not ended
         self.gave_way = False  # to those that called during a step; once before each of its own
+        self.lingers = False  # the server was closed in its own step, and it goes on to its answer
 
     @property
     def may_go_on(self) -> bool:
         """Whether its client takes what it makes."""
         connection = self.connection
         return connection is None or connection.takes_pieces
+
+    @property
+    def is_cut_off(self) -> bool:
+        """Whether its client takes nothing, and there is no poll that could wait for room."""
+        connection = self.connection
+        return connection is not None and (connection.hung_up or not connection.has_room)
 
 
 class LateCalls:
@@ -88,11 +106,19 @@ class LateCalls:
         wakeup: Wakeup,
         deadlines: Deadlines,
         log: Log,
+        clock: Callable[[], float],
+        poll_seconds: float,
+        running: Running,
     ) -> None:
+        self._running = running
         self._row = row
         self._wakeup = wakeup
         self._deadlines = deadlines
         self._log = log
+        self._clock = clock
+        self._poll_seconds = poll_seconds
+        self.deliver: Callable[[Connection, list[bytes]], None] = lambda *_: None
+        """Sends what a call that lingers has made, and ends its connection behind the last."""
         self.host = CoroutineHost()
         self._all: dict[LateCall, None] = {}
         self._told: deque[LateCall] = deque()  # those that can go on, as `tell` says
@@ -101,10 +127,18 @@ class LateCalls:
         """Those that could go on, and whose client has no room."""
         self.notifications: dict[LateCall, None] = {}
         """Those that nobody waits for. They go on when their clients have gone."""
+        # Those that linger and wait to be told. Whoever takes one out of here drives it: a future
+        # may be finished by another thread just when this one looks.
+        self._lingering: dict[LateCall, None] = {}
         self._closed = False
 
     def __len__(self) -> int:
         return len(self._all)
+
+    @property
+    def linger(self) -> bool:
+        """Whether some go on to their answers although the server has closed."""
+        return bool(self._lingering)
 
     # -----------------------------------------------------------------------------------------
     # Beginning
@@ -114,10 +148,13 @@ class LateCalls:
         late = LateCall(call, later.command, connection)
         protocol = connection.protocol
         before = set_caller(late)  # a coroutine keeps it
+        late.on_the_stack = connection.busy  # its first step may be taken in here, and may close
         try:
-            late.work = make_work(later.command, later.promised, call.call_id, self.host)
+            late.work = self._running_out(
+                make_work, later.command, later.promised, call.call_id, self.host
+            )
             self._list(late)
-            ready = late.work.begin(self._tell_of(late))
+            ready = self._running_out(late.work.begin, self._tell_of(late))
         except (KeyboardInterrupt, SystemExit):
             late.end = GONE  # its client is closed for it; a notification has its last turn
             raise
@@ -127,10 +164,10 @@ class LateCalls:
                 return calls.fail(call, InternalError(_NO_LOOP % call.name), protocol, self._log)
             return calls.raised(call, error, protocol, self._log)
         finally:
+            late.on_the_stack = 0
             reset_caller(before)
-        if self._closed:  # there are no turns any more
-            self._give_up(late, connection.busy)
-            return None
+        if self._closed:  # in its `process`, or in here
+            return b"".join(self._drive(late, connection.busy)) or None
         if ready or late.end is not None:
             self._row[late] = None
         if late.connection is not None and not protocol.can_send:
@@ -139,9 +176,18 @@ class LateCalls:
             sentence = f"the call's time limit of {call.timeout:g} s passed before its answer"
             late.deadline = self._deadlines.add(
                 call.arrived + call.timeout,
-                lambda: self._end_at_its_turn(late, Cancelled(sentence)),
+                lambda: self._end_at_its_turn(late, Cancelled.of_one_that_began(sentence)),
             )
         return None
+
+    def _running_out(self, function: Callable[P, R], *args: P.args, **kwargs: P.kwargs) -> R:
+        """Call what runs the program's own code, which may poll and close."""
+        running = self._running
+        before, running.own = running.own, False
+        try:
+            return function(*args, **kwargs)
+        finally:
+            running.own = before
 
     def _list(self, late: LateCall) -> None:
         self._all[late] = None
@@ -161,7 +207,10 @@ class LateCalls:
         def tell() -> None:
             late = reference()
             # What is to be ended is in the row, or on the stack; its cancel tells of itself here.
-            if late is None or not late.busy or late.end is not None or self._closed:
+            if late is None or not late.busy or late.end is not None:
+                return
+            if self._closed:
+                self._go_on_lingering(late)
                 return
             self._told.append(late)
             # Before it takes the list, the server says that it was not woken; so either it finds
@@ -207,6 +256,8 @@ class LateCalls:
         frames = self._step(late, depth) if late.end is None else []
         if late.end is None or not late.busy:
             return frames
+        if late.end is CLOSED:  # in this step
+            return (frames or []) + self._drive(late, depth)
         return (frames or []) + self._ended_by(late, late.end, depth)
 
     def _step(self, late: LateCall, depth: int) -> list[bytes] | None:
@@ -218,7 +269,7 @@ class LateCalls:
         late.on_the_stack = depth
         value: Any
         try:
-            progress, value = work.advance()
+            progress, value = self._running_out(work.advance)
         except (KeyboardInterrupt, SystemExit):
             late.end = GONE
             raise
@@ -237,7 +288,7 @@ class LateCalls:
         if progress is Progress.FAILED:
             self._forget(late)
             if type(value).__name__ == "CancelledError":  # each kind of future has its own class
-                why = Cancelled(f"{call.name} was cancelled by the program")
+                why = Cancelled.of_one_that_began(f"{call.name} was cancelled by the program")
                 return _listed(calls.fail(call, why, protocol, self._log))
             return _listed(calls.raised(call, value, protocol, self._log))
         self._row[late] = None
@@ -272,7 +323,9 @@ class LateCalls:
         if late is None or (late.work is not None and late.work.is_done):
             return []  # it crosses the answer
         if late.end is None:
-            late.end = Cancelled("the call was cancelled")
+            late.end = Cancelled.of_one_that_began(
+                "the call was cancelled; it had begun, and may have run"
+            )
         return [] if late.on_the_stack else self._ended_by(late, late.end, depth)
 
     def forsake(self, connection: Connection) -> None:
@@ -311,8 +364,18 @@ class LateCalls:
                     answers.append((late.connection, self._step(late, 1) or []))
         return answers
 
+    def mark_closing(self) -> None:
+        """Before the server closes: find those that it is closed by, which are still answered."""
+        for late in list(self._all):
+            work = late.work
+            if work is None or late.on_the_stack or late.end is not None:
+                continue
+            if work.is_running:
+                late.lingers = True
+                self._lingering[late] = None
+
     def close(self) -> None:
-        """Give all work up; what is on the stack is given up as it returns. Idempotent."""
+        """Give all work up, but what goes on to its answer. Idempotent."""
         self._closed = True
         self._told.clear()
         self.parked.clear()
@@ -321,18 +384,57 @@ class LateCalls:
                 ending.callback(self._end_at_close, late)
 
     def _end_at_close(self, late: LateCall) -> None:
+        if late.lingers:
+            return
         if late.on_the_stack:
-            late.end = late.end or _CLOSED
+            late.end = late.end or CLOSED
             return
         try:
             self._give_up(late, 1)
         finally:
             self._forget(late)
 
+    # -----------------------------------------------------------------------------------------
+    # After the server has closed
+
+    def _go_on_lingering(self, late: LateCall) -> None:
+        """Learn that one of those that linger can go on."""
+        if self._lingering.pop(late, late) is not None:  # it does not linger, or is driven already
+            return
+        frames = self._drive(late, 1)
+        if late.connection is not None:
+            self.deliver(late.connection, frames)
+
+    def _drive(self, late: LateCall, depth: int) -> list[bytes]:
+        """Go on with a call that has closed the server; return what is to be sent.
+
+        One that has to wait is driven again as it is told of. A generator has no turns to come any
+        more: it is given up where it waits, and when the time of a poll is over.
+        """
+        late.lingers, late.end = True, None
+        until = self._clock() + self._poll_seconds
+        sent: list[bytes] = []
+        work = late.work
+        assert work is not None
+        while late.busy:
+            frames = self._step(late, depth)
+            self._row.pop(late, None)
+            sent += frames or []
+            if not late.busy:
+                break
+            if frames is None and not work.needs_turns:
+                self._lingering[late] = None
+                if not work.is_done or self._lingering.pop(late, late) is not None:
+                    break
+            elif frames is None or late.is_cut_off or (work.needs_turns and self._clock() >= until):
+                sent += self._ended_by(late, CLOSED, depth)
+        return sent
+
     def abandon(self) -> None:
         """Forget all work without touching it: in a forked child it is the parent's too."""
         self._closed = True
         self._told.clear()
+        self._lingering.clear()
 
     def _forget(self, late: LateCall) -> None:
         self._row.pop(late, None)
@@ -360,7 +462,7 @@ class LateCalls:
         late.on_the_stack = depth  # a `finally` of a generator may poll, or close the server
         try:
             if late.work is not None:
-                late.work.give_up()
+                self._running_out(late.work.give_up)
         except (KeyboardInterrupt, SystemExit):
             raise
         except BaseException as error:

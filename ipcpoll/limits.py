@@ -74,7 +74,8 @@ class Limits:
     asyncio and tmux: 1 s."""
 
     log_seconds: float = 60.0
-    """One log line for each kind of mishap in this time; the others are counted."""
+    """One log line for each kind of mishap in this time, and each traceback is a kind; the others
+    are counted."""
 
     def __post_init__(self) -> None:
         for field in fields(self):

@@ -14,7 +14,7 @@ from __future__ import annotations
 import copy
 import time
 from abc import ABC, abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Final, TypeVar
 
 from . import codec, reasons
@@ -23,6 +23,7 @@ from .connecting import BackOff, Dialer, WaitTime, connect
 from .errors import FrameTooLarge
 from .limits import Limits
 from .messages import call_payload
+from .oneself import served_at
 
 if TYPE_CHECKING:
     import socket
@@ -34,6 +35,7 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 _PAUSE_BEHIND_A_FAILURE: Final = 0.01
+_NOTHING_SENT: Final = "nothing was sent"
 
 
 class Pending(ABC):
@@ -102,18 +104,23 @@ class Pending(ABC):
 class Line:
     """A connection to the server at `path`, or the way to one."""
 
-    def __init__(self, path: str, limits: Limits, *, private: bool) -> None:
+    def __init__(
+        self, path: str, limits: Limits, *, private: bool, others: Sequence[str] = ()
+    ) -> None:
         self.channel: Channel | None = None
         """The connection that was made last."""
         self.retry_at = 0.0
         """When the next attempt to connect is due, while something waits for it."""
         self.waiting: list[Pending] = []
         """What waits for a connection."""
+        self.is_over = False
+        """Whether nobody needs it any more. Set by whoever has it alone; see `Pump.release`."""
         self.begun: list[Pending] = []
         """What waits on the connection to be sent together, by `send_begun`."""
         self._path = path
         self._limits = limits
         self._private = private
+        self._others = others
         self._dialer: Dialer | None = None
 
     # -----------------------------------------------------------------------------------------
@@ -124,21 +131,49 @@ class Line:
         channel = self.channel
         return None if channel is None or self.begun or not channel.is_at_rest else channel
 
-    def post(self, post: Callable[[Channel], T], wait: WaitTime) -> tuple[Channel, T]:
-        """Post something on a connection that works; return that and what `post` returned."""
+    def post(
+        self, post: Callable[[Channel], T], wait: WaitTime, *, answered: bool = True
+    ) -> tuple[Channel, T]:
+        """Post something on a connection that works; return that and what `post` returned.
+
+        If it is `answered`, which will be waited for, raises UsageError where the calling thread is
+        the one that would have to answer.
+        """
         if self.begun:
             self.send_begun()
         channel = self.channel
         if channel is not None and channel.usable:
+            if answered:
+                channel.refuse_oneself(wait.deadline, _NOTHING_SENT)
             posted = post(channel)
-            channel.send()
+            try:
+                channel.send()
+            except BaseException:
+                channel.end_interrupted()  # or what was posted would be sent with a later call
+                raise
             if not channel.untouched:
                 return channel, posted
         self.drop()
-        channel = self._connected(*connect(self._path, wait, private=self._private))
+        if answered:
+            self.refuse_oneself(wait.deadline)
+        channel = self._connected(
+            *connect(self._path, wait, private=self._private, others=self._others)
+        )
+        if answered:
+            channel.refuse_oneself(wait.deadline, _NOTHING_SENT)
         posted = post(channel)
-        channel.send()
+        try:
+            channel.send()
+        except BaseException:
+            channel.end_interrupted()
+            raise
         return channel, posted
+
+    def refuse_oneself(self, deadline: float) -> None:
+        """Raise UsageError if who calls would wait, until then, for its own thread."""
+        served = served_at(self._path)
+        if served is not None and deadline > time.monotonic():
+            served.refuse(self._path, _NOTHING_SENT)
 
     # -----------------------------------------------------------------------------------------
     # For calls that nobody waits for. Nothing here blocks.
@@ -146,9 +181,16 @@ class Line:
     def start(self, pending: Pending) -> None:
         """Let it wait to be sent, by `send_begun`, or for a connection. Raises FrameTooLarge."""
         channel = self.channel
+        if self.begun and channel is not None and not channel.usable:
+            self.send_begun()
         if channel is not None and channel.usable and not self.waiting:
-            pending.post(channel)
-            self.begun.append(pending)
+            try:
+                self.begun.append(pending)  # first: an interruption must leave nobody without it
+                pending.post(channel)
+            except BaseException:
+                if pending in self.begun:
+                    self.begun.remove(pending)
+                raise
         else:
             self._wait_for_connection([pending])
 
@@ -158,26 +200,27 @@ class Line:
         On a `fresh` connection that takes nothing, another is not tried for at once: it may go on
         so for ever (no memory, or a server that closes whatever it accepts).
         """
-        begun, self.begun = self.begun, []
+        begun = self.begun[:]
         channel = self.channel
         if channel is not None and begun:
             channel.send()
             unsent = []
-            for pending in begun:
+            for pending in begun:  # they stay in the list: an interruption must not lose them
                 if not channel.usable and pending.is_unsent(channel):
                     unsent.append(pending)
                 else:
                     pending.posted(channel)
+            self.begun = self.begun[len(begun) :]
             if unsent and fresh:
-                self.drop()
-                self.waiting += unsent
+                self.waiting = self.waiting + unsent
                 self.retry_at = time.monotonic() + _PAUSE_BEHIND_A_FAILURE
+                self.drop()
             elif unsent:
                 self._wait_for_connection(unsent)
 
     def _wait_for_connection(self, pending: list[Pending]) -> None:
         connects = bool(self.waiting)
-        self.waiting += pending
+        self.waiting = self.waiting + pending
         if not connects:
             self.drop()
             self._dialer = None
@@ -187,22 +230,29 @@ class Line:
         """Let it wait for a connection that is tried for after so many seconds."""
         self.drop()
         pending.channel = None
-        self.waiting.append(pending)
+        if pending not in self.waiting:  # it may be told twice of the end of a connection
+            self.waiting.append(pending)
         self._dialer = None
         self.retry_at = time.monotonic() + pause
 
     def attempt(self) -> None:
         """Try once to connect, and send what waits."""
+        if self.channel is not None:  # what waits was posted there, in part, and interrupted
+            self.channel.end_interrupted()
+            self.send_begun()
+            self.drop()
         if self._dialer is None:
-            self._dialer = Dialer(self._path, private=self._private)
+            self._dialer = self._new_dialer()
         try:
             made = self._dialer.attempt()
         except Exception as error:
             reason = error.with_traceback(None)
             self._dialer = None
-            waiting, self.waiting = self.waiting, []
-            for pending in waiting:
+            # Each is told, and then forgotten: an interruption must not lose it.
+            for pending in self.waiting[:]:
                 pending.lose(lambda: copy.copy(reason))  # raised twice, it would mix tracebacks
+                if pending.has_come and pending in self.waiting:
+                    self.waiting.remove(pending)
             return
         if made is not None:
             self._connected(*made)
@@ -212,7 +262,7 @@ class Line:
     def overdue(self, pending: Pending) -> Exception:
         """Forget what waits for a connection, and return why there is none."""
         self.withdraw(pending)
-        dialer = self._dialer or Dialer(self._path, private=self._private)
+        dialer = self._dialer or self._new_dialer()
         return dialer.overdue(pending.seconds)
 
     def withdraw(self, pending: Pending) -> None:
@@ -230,9 +280,11 @@ class Line:
 
     def drop(self) -> None:
         """Close the connection. Idempotent."""
-        channel, self.channel = self.channel, None
+        channel = self.channel
         if channel is not None:
             channel.close()
+            if self.channel is channel:  # else one that was lost with it has made another
+                self.channel = None
 
     def abandon(self) -> None:
         """Close the connection in a forked child, and tell nobody."""
@@ -243,23 +295,32 @@ class Line:
     def end(self) -> None:
         """Close the connection, and end what waits for one. Idempotent."""
         self.drop()
-        ended = self.begun + self.waiting
-        self.begun, self.waiting = [], []
-        for pending in ended:
+        for pending in self.begun + self.waiting:
             pending.lose(reasons.closed_here)
+        self.begun, self.waiting = [], []
 
-    def _connected(self, sock: socket.socket, server: Credentials) -> Channel:
+    def _new_dialer(self) -> Dialer:
+        return Dialer(self._path, private=self._private, others=self._others)
+
+    def _connected(self, sock: socket.socket, server: Credentials, path: str) -> Channel:
         self._dialer = None
-        channel = self.channel = Channel(self._path, self._limits, sock, server)
+        channel = self.channel = Channel(path, self._limits, sock, server)
         if self.waiting:
             waiting, self.waiting = self.waiting, []
-            for pending in waiting:
-                try:
-                    pending.post(channel)
-                except FrameTooLarge as error:
-                    pending.lose(_always(error.with_traceback(None)))
-                else:
-                    self.begun.append(pending)
+            done = 0
+            try:
+                for pending in waiting:
+                    try:
+                        pending.post(channel)
+                    except FrameTooLarge as error:
+                        pending.lose(_always(error.with_traceback(None)))
+                    else:
+                        self.begun.append(pending)
+                    done += 1
+            except BaseException:
+                self.waiting = waiting[done:]  # the others are unsent, and wait soon again
+                channel.end_interrupted()
+                raise
             self.send_begun(fresh=True)
         return channel
 

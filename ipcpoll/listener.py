@@ -27,9 +27,15 @@ from contextlib import ExitStack
 from typing import Any, Final
 
 from . import lockfile
-from .address import is_name, socket_path
+from .address import is_name, places, socket_path
 from .descriptors import above_stdio, socket_above_stdio, unix_socket
-from .directory import Directory, open_directory, open_private_directory
+from .directory import (
+    Directory,
+    open_directory,
+    open_private_directory,
+    shown,
+    why_not_private,
+)
 from .errors import AlreadyRunning, UnsafeAddress
 from .lockfile import LockFile, already_running
 from .peer import credentials
@@ -184,8 +190,11 @@ def listen(address: str | os.PathLike[str], backlog: int) -> Listener:
     parent, name = os.path.split(path)
     if not name:
         raise IsADirectoryError(errno.EISDIR, "this is a directory, not a socket", path)
-    opened = open_private_directory(parent) if is_name(address) else open_directory(parent)
-    return _listen_in(opened, name, backlog)
+    if not is_name(address):
+        return _listen_in(open_directory(parent), name, backlog)
+    for other in places(str(address))[1:]:
+        _refuse_living(other)
+    return _listen_in(open_private_directory(parent), name, backlog)
 
 
 def adopt(sock: socket.socket, backlog: int) -> Listener:
@@ -286,14 +295,14 @@ def _bind(sock: socket.socket, place: Place, address: str) -> None:
         sock.bind(address)
     except OSError as error:
         if error.errno == errno.EADDRINUSE:
-            message = f"another program took this address just now: {place.path}"
+            message = f"another program took this address just now: {shown(place.path)}"
             raise AlreadyRunning(message) from None
         # bind(2) does not say where.
         words = f"no socket can be made here: {error.strerror}"
         raise OSError(error.errno, words, place.path) from None
     status = place.directory.status(place.name)
     if status is None or not stat.S_ISSOCK(status.st_mode) or status.st_uid != os.geteuid():
-        raise UnsafeAddress(f"the socket was replaced while it was made: {place.path}")
+        raise UnsafeAddress(f"the socket was replaced while it was made: {shown(place.path)}")
     place.made = status
     if stat.S_IMODE(status.st_mode) != _PRIVATE:
         # A umask with 0600 in it, or no `fchmod`. Nobody can connect before `listen`.
@@ -309,7 +318,7 @@ def _make_way(place: Place) -> None:
         words = "this is not a socket; it was left as it is"
         raise FileExistsError(errno.EEXIST, words, place.path)
     if status.st_uid != os.geteuid():
-        raise UnsafeAddress(f"the socket belongs to user {status.st_uid}: {place.path}")
+        raise UnsafeAddress(f"the socket belongs to user {status.st_uid}: {shown(place.path)}")
     address = place.directory.held_address_of(place.name)
     result, pid = _probe(address)
     if result == errno.EACCES and not status.st_mode & stat.S_IWUSR:
@@ -324,6 +333,23 @@ def _make_way(place: Place) -> None:
     elif result != errno.ENOENT:
         # EAGAIN is a full backlog: alive and busy. Whatever else it is, it is not dead.
         raise already_running(place.path, pid)
+
+
+def _refuse_living(path: str) -> None:
+    """Raise AlreadyRunning when a server of this user lives in another place of the same name.
+
+    It was started before there was a session, which it does not see; clients find it.
+    """
+    try:
+        if why_not_private(os.lstat(os.path.dirname(path))) is not None:
+            return
+        status = os.lstat(path)
+    except OSError:
+        return
+    if stat.S_ISSOCK(status.st_mode) and status.st_uid == os.geteuid():
+        result, pid = _probe(path)
+        if result in (0, errno.EAGAIN):
+            raise already_running(path, pid)
 
 
 def _probe(address: str) -> tuple[int, int | None]:

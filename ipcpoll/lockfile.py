@@ -22,11 +22,14 @@ import fcntl
 import os
 import re
 import stat
+import sys
+import time
 from typing import Final
 
 from .descriptors import above_stdio
-from .directory import Directory
+from .directory import Directory, shown
 from .errors import AlreadyRunning, UnsafeAddress
+from .peer import proc_is_ours
 
 SUFFIX: Final = ".lock"
 
@@ -34,6 +37,7 @@ _MODE: Final = 0o600
 _ATTEMPTS: Final = 64  # each means that a server ended between two of our steps
 _CONTENT: Final = re.compile(rb"(?:(\d{1,10})\n?)?")
 _MOST_READ: Final = 32
+_CLOCK_SLACK: Final = 2.0  # seconds: the file system's clock ticks, and the clock may be set
 
 
 class LockFile:
@@ -82,7 +86,8 @@ def take(directory: Directory, socket_name: str) -> LockFile:
             try:
                 fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError:
-                raise already_running(os.path.join(directory.path, socket_name), _pid(fd)) from None
+                pid = _pid(fd) if _holds(fd) else None
+                raise already_running(os.path.join(directory.path, socket_name), pid) from None
             except OSError as error:  # ENOLCK, EOPNOTSUPP: some network file systems
                 words = f"this file system has no locks: {error.strerror}"
                 raise OSError(error.errno, words, path) from None
@@ -105,13 +110,18 @@ def take(directory: Directory, socket_name: str) -> LockFile:
 def already_running(socket_path: str, pid: int | None) -> AlreadyRunning:
     """Return the error for an address that has a live server."""
     who = f"pid {pid}" if pid else "pid unknown"
-    return AlreadyRunning(f"a server runs at this address already ({who}): {socket_path}", pid)
+    return AlreadyRunning(
+        f"a server runs at this address already ({who}): {shown(socket_path)}", pid
+    )
 
 
-def owner(socket_path: str) -> int | None:
-    """Return the pid in the lock of a socket, None where there is none. For messages only.
+def owner(socket_path: str, *, alive: bool = False) -> int | None:
+    """Return the pid in the lock of a socket. For messages only.
 
-    Does not look whether it is locked: that would disturb a server that is just starting.
+    None where there is none, or where that number is another process here: the server wrote it in
+    its own pid namespace, or has ended since. `alive`: it is known to live.
+
+    Does not try to lock it: that would disturb a server that is just starting.
     """
     flags = os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK
     try:
@@ -119,7 +129,13 @@ def owner(socket_path: str) -> int | None:
     except OSError:
         return None
     try:
-        return _pid(fd) if stat.S_ISREG(os.fstat(fd).st_mode) else None
+        status = os.fstat(fd)
+        if not stat.S_ISREG(status.st_mode):
+            return None
+        pid = _pid(fd)
+        if pid is None or not (_holds(fd) if alive else _may_be(pid, status)):
+            return None
+        return pid
     finally:
         os.close(fd)
 
@@ -135,11 +151,11 @@ def _open(directory: Directory, name: str, path: str) -> int:
             fd = os.open(name, flags, _MODE, dir_fd=directory.fd)
     except OSError as error:
         if error.errno == errno.ELOOP:
-            raise UnsafeAddress(f"the lock must not be a link: {path}") from None
+            raise UnsafeAddress(f"the lock must not be a link: {shown(path)}") from None
         if error.errno in (errno.EISDIR, errno.ENXIO):  # a directory, a socket
             raise _no_lock(path) from None
         if error.errno == errno.EACCES and directory.status(name) is not None:
-            raise UnsafeAddress(f"the lock belongs to another user: {path}") from None
+            raise UnsafeAddress(f"the lock belongs to another user: {shown(path)}") from None
         raise OSError(error.errno, f"no lock can be had here: {error.strerror}", path) from None
     return above_stdio(fd)
 
@@ -165,9 +181,9 @@ def _check(fd: int, path: str) -> os.stat_result:
     if not stat.S_ISREG(status.st_mode):
         raise _no_lock(path)
     if status.st_uid != os.geteuid():
-        raise UnsafeAddress(f"the lock belongs to user {status.st_uid}: {path}")
+        raise UnsafeAddress(f"the lock belongs to user {status.st_uid}: {shown(path)}")
     if status.st_nlink > 1:  # it may be anything under its other name
-        raise UnsafeAddress(f"the lock has a second name (hard link): {path}")
+        raise UnsafeAddress(f"the lock has a second name (hard link): {shown(path)}")
     return status
 
 
@@ -193,3 +209,57 @@ def _write_pid(fd: int) -> None:
 def _pid(fd: int) -> int | None:
     match = _CONTENT.fullmatch(os.pread(fd, _MOST_READ, 0))
     return int(match[1]) if match and match[1] else None
+
+
+# ---------------------------------------------------------------------------------------------
+# Whose number it is
+
+
+def _holds(fd: int) -> bool:
+    """Return whether the pid in a lock is, here, that of the process that holds it. proc_locks(5).
+
+    Where the kernel does not say, the file is believed: there are no pid namespaces there.
+    """
+    if sys.platform != "linux":
+        return True
+    pid, inode = _pid(fd), os.fstat(fd).st_ino
+    if pid is None or not proc_is_ours():
+        return False
+    try:
+        with open("/proc/locks", "rb") as file:
+            held = (line.split() for line in file)
+            # 1: FLOCK ADVISORY WRITE 4711 00:2c:1234 0 EOF
+            return any(
+                words[1:2] == [b"FLOCK"]
+                and words[4] == b"%d" % pid
+                and words[5].rpartition(b":")[2] == b"%d" % inode
+                for words in held
+            )
+    except (OSError, IndexError):
+        return False
+
+
+def _may_be(pid: int, status: os.stat_result) -> bool:
+    """Return whether a pid in a lock that nobody holds may be named, as far as can be known here.
+
+    Not one of another process that lives: the first of the system, another user's, or one that is
+    younger than the lock.
+    """
+    if sys.platform != "linux":
+        return True
+    if pid == 1 or not proc_is_ours():
+        return False
+    try:
+        with open(f"/proc/{pid}/stat", "rb") as file:
+            words = file.read(1024).rpartition(b") ")[2].split()
+        if words[0] in (b"Z", b"X"):
+            return True  # it has ended
+        if os.stat(f"/proc/{pid}").st_uid != os.geteuid():
+            return False
+        since_boot = int(words[19]) / os.sysconf("SC_CLK_TCK")
+        began = time.time() - time.clock_gettime(time.CLOCK_BOOTTIME) + since_boot
+    except FileNotFoundError:
+        return True  # it has ended
+    except (OSError, ValueError, IndexError):
+        return False
+    return began <= status.st_mtime + _CLOCK_SLACK

@@ -10,6 +10,7 @@ The uid decides. A pid is for people to read: it may be used again by another pr
 from __future__ import annotations
 
 import fcntl
+import os
 import socket
 import struct
 import sys
@@ -107,8 +108,18 @@ def named(pid: int | None) -> str:
     return f"pid {pid}" if pid else "the program (pid unknown)"
 
 
+def proc_is_ours() -> bool:
+    """Return whether /proc is that of this process's pid namespace, and its numbers mean ours."""
+    try:
+        return os.readlink("/proc/self") == str(os.getpid())
+    except OSError:
+        return False
+
+
 def is_stopped(pid: int) -> bool:
     """Return whether a process stands still: by a signal (Ctrl-Z) or in a debugger. proc(5)."""
+    if not proc_is_ours():
+        return False
     try:
         with open(f"/proc/{pid}/stat", "rb") as file:
             status = file.read(1024)

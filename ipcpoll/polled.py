@@ -54,7 +54,10 @@ class Polled:
         known = self._watched.get(fd)
         if known is None:
             if mask:
-                self._poller.register(fd, mask)
+                try:
+                    self._poller.register(fd, mask)
+                except FileExistsError:  # it was, and then came an interruption
+                    self._poller.modify(fd, mask)
                 self._watched[fd] = line, mask
                 channel.on_close = lambda: self._forget(fd)
         elif not mask:

@@ -17,16 +17,18 @@ What one `poll` does:
 
 from __future__ import annotations
 
+import contextlib
 import heapq
 import itertools
 import math
 import threading
 import time
 import weakref
-from collections import deque
 
 from .channel import MOST_LATE, TimedOut
+from .connecting import seconds_of
 from .door import Door
+from .errors import UsageError
 from .limits import Limits
 from .line import Line, Pending
 from .polled import Polled
@@ -50,7 +52,6 @@ class Pump:
         self._lines: dict[Line, None] = {main: None}
         self._full: set[Line] = set()  # not to be read now
         self._row: dict[Line, None] = {}  # lines with frames to take
-        self._given_up: deque[Pending] = deque()  # by other threads
         self._polled: Polled | None = None
         self._polls = 0  # on the stack
         # When the time of which call is over. What ended, or has more time by now, is sorted out
@@ -69,7 +70,7 @@ class Pump:
     @property
     def pending(self) -> bool:
         """Whether work was left that is known of."""
-        return bool(self.ready or self._row or self._given_up)
+        return bool(self.ready or self._row or self.door.notes)
 
     def next_deadline(self) -> float | None:
         """Return the next moment at which there is something to do; None: there is none."""
@@ -119,17 +120,16 @@ class Pump:
     def poll(self, max_seconds: float | None) -> int:
         """Take in what is ready, and hand over what has come; return the turns. Never waits."""
         least = self._poll_seconds
-        seconds = least if max_seconds is None else max_seconds
-        if not seconds >= 0:  # NaN is not
-            raise ValueError(f"max_seconds must be at least 0, not {seconds}")
+        seconds = least if max_seconds is None else seconds_of(max_seconds, "max_seconds")
         patience = max(seconds, least)
         began = time.monotonic()
         turns = 0
         with self.door:
             self.thread = threading.get_ident()
             polled = self._in_loop()
-        self._polls += 1
+        polls = self._polls
         try:
+            self._polls = polls + 1
             with self.door:
                 self._take_in(polled)
             while self.ready or self._row:
@@ -145,7 +145,7 @@ class Pump:
                 if time.monotonic() - began >= (seconds if turns else patience):
                     break
         finally:
-            self._polls -= 1
+            self._polls = polls
             if not self.door.is_shut:
                 with self.door:
                     self.settle()
@@ -156,6 +156,8 @@ class Pump:
         for line in list(self._lines):
             if line.begun:
                 line.send_begun()
+            if line.is_over:
+                self.release(line)  # which was interrupted
         polled = self._polled
         if polled is None:
             return
@@ -210,25 +212,39 @@ class Pump:
         """
         with self.door:
             try:
+                self.thread = threading.get_ident()
                 self._wait(pending, until)
             finally:
                 self.settle()
 
     def give_up(self, pending: Pending) -> None:
-        """Cancel a call. Any thread may ask for that; another thread's wish waits for a poll."""
-        if not self.is_mine:
-            self._given_up.append(pending)
-            if self._polled is not None:
-                self._polled.wakeup.wake()
-        elif not self.door.is_shut:
-            with self.door:
-                self._give_up(pending)
-                self.settle()
+        """Cancel a call: now, or when the client is used or polled next.
+
+        Any thread may ask for that, and the garbage collector, in the midst of anything.
+        """
+        self.door.leave_note(lambda: self.withdraw(pending))
+        if self.is_mine:
+            try:
+                with self.door:
+                    return  # whoever comes in follows the notes
+            except UsageError:
+                pass  # closed, or a method is inside
+        if self._polled is not None:
+            self._polled.wakeup.wake()
+
+    def withdraw(self, pending: Pending) -> None:
+        """Cancel a call. Door open."""
+        pending.deadline = math.inf
+        self.ready.pop(pending, None)
+        pending.give_up()
+        if self._polled is None or self._polled.fileno() >= 0:  # else it is all being forgotten
+            self.settle()
 
     def arrange(self) -> None:
         """Let the descriptor say what there is to do, after a change from outside of a poll."""
         if self._polled is not None and not self.door.is_shut:
-            with self.door:
+            # Who is inside settles before it leaves.
+            with contextlib.suppress(UsageError), self.door:
                 self.settle()
 
     def expect_a_loop(self) -> None:
@@ -276,8 +292,6 @@ class Pump:
                 channel.receive()
                 if channel.has_work:
                     self._row[line] = None
-        while self._given_up:
-            self._give_up(self._given_up.popleft())
         now = time.monotonic()
         for line in list(self._lines):
             if line.waiting and line.retry_at <= now:
@@ -307,9 +321,11 @@ class Pump:
         return None
 
     def _deliver(self) -> None:
-        pending = next(iter(self.ready))
+        pending = next(iter(self.ready), None)
+        if pending is None:  # a function of the program's, or the garbage collector, ended it
+            return
         try:
-            del self.ready[pending]
+            self.ready.pop(pending, None)
             if self.ready or self._row:
                 self.expect_a_loop()
             pending.deliver()
@@ -323,7 +339,9 @@ class Pump:
 
         Until the first moment if there is something to hand over, else until the second.
         """
-        line = next(iter(self._row))
+        line = next(iter(self._row), None)
+        if line is None:  # it was given up just now
+            return
         del self._row[line]
         channel = line.channel
         if channel is None or line in self._full:
@@ -351,18 +369,24 @@ class Pump:
                 if now >= end or pending not in line.waiting:
                     break
                 if now < line.retry_at:
+                    line.refuse_oneself(end)
                     time.sleep(min(line.retry_at, end) - now)
                 else:
                     line.attempt()
                 continue
             if channel.take():
                 continue
+            if not channel.usable:
+                pending.line.drop()  # and so tell who was not told, behind an interruption
+                if pending.channel is channel:
+                    break
+                continue
             if now >= end:
                 late += 1
                 if late > MOST_LATE:
                     break
             try:
-                channel.wait(end)
+                channel.wait_for_others(end)
             except TimedOut:
                 break
         if not pending.has_come and time.monotonic() >= pending.deadline:
@@ -374,8 +398,3 @@ class Pump:
             return
         error = pending.overdue()
         pending.lose(lambda: error)
-
-    def _give_up(self, pending: Pending) -> None:
-        pending.deadline = math.inf
-        self.ready.pop(pending, None)
-        pending.give_up()

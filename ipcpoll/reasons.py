@@ -9,9 +9,10 @@ from __future__ import annotations
 
 import os
 import stat
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
-from . import lockfile
+from . import elsewhere, lockfile
+from .directory import shown
 from .errors import (
     CommandError,
     NotAnswered,
@@ -25,22 +26,32 @@ from .errors import (
 from .peer import Credentials, is_stopped, named
 
 
-def nothing_there(path: str) -> NotRunning:
-    """Return the error for a path at which nothing stands."""
-    return NotRunning(f"the program does not run: there is no socket at {path}")
+def nothing_there(path: str, others: Sequence[str] = (), *, is_name: bool = False) -> NotRunning:
+    """Return the error for a path at which nothing stands.
+
+    `others` are the places of the same name at which nobody serves either.
+    """
+    where = " nor at ".join([shown(path), *others])
+    parent = os.path.dirname(path)
+    if not is_name and not os.path.isdir(parent):
+        where += f", and no directory {shown(parent)}: is the path right?"
+    there = elsewhere.found([path, *others], is_name=is_name)
+    return NotRunning(f"the program does not run: there is no socket at {where}{there}")
 
 
-def nobody_listens(path: str) -> NotRunning:
+def nobody_listens(path: str, others: Sequence[str] = (), *, is_name: bool = False) -> NotRunning:
     """Return the error for a refused connection: a dead socket, or no socket at all."""
     try:
         is_socket = stat.S_ISSOCK(os.stat(path).st_mode)
     except OSError:
-        return nothing_there(path)  # it was removed just now
+        return nothing_there(path, others, is_name=is_name)  # it was removed just now
     if not is_socket:
-        return NotRunning(f"the program does not run: this is no socket: {path}")
+        return NotRunning(f"the program does not run: this is no socket: {shown(path)}")
     ended = named(lockfile.owner(path))
+    where = " nor at ".join([shown(path), *others])
+    there = elsewhere.found([path, *others], is_name=is_name)
     return StaleSocket(
-        f"{ended} serves no more and has left its socket behind: nobody listens at {path}"
+        f"{ended} serves no more and has left its socket behind: nobody listens at {where}{there}"
     )
 
 
@@ -48,7 +59,7 @@ def other_user(path: str, who: Credentials) -> UntrustedPeer:
     """Return the error for a server that runs under another uid."""
     return UntrustedPeer(
         f"{named(who.pid)} belongs to user {who.uid}, this process to user {os.geteuid()}; "
-        f"nothing was sent ({path})"
+        f"nothing was sent ({shown(path)})"
     )
 
 
@@ -56,45 +67,57 @@ def not_allowed(path: str) -> UntrustedPeer:
     """Return the error for a socket that this user may not connect to."""
     return UntrustedPeer(
         f"user {os.geteuid()} may not connect: the socket, or a directory above it, is closed to "
-        f"this user; nothing was sent ({path})"
+        f"this user; nothing was sent ({shown(path)})"
     )
 
 
 def unsafe_directory(path: str, directory: str, fault: str) -> UntrustedPeer:
     """Return the error for the directory of a name that is not this user's alone."""
-    return UntrustedPeer(f"{directory} {fault}; nothing was sent ({path})")
+    return UntrustedPeer(f"{shown(directory)} {fault}; nothing was sent ({shown(path)})")
 
 
 def backlog_full(path: str, seconds: float) -> NotPolled:
     """Return the error for a server that took in no connection."""
-    who = _alive(lockfile.owner(path))
+    who = _alive(lockfile.owner(path, alive=True))
     return NotPolled(
         f"{who} and has not taken in this connection within {_shown(seconds)} s, "
-        f"its backlog is full; nothing was sent ({path})"
+        f"its backlog is full; nothing was sent ({shown(path)})"
     )
 
 
-def no_room(path: str, who: Credentials, name: str, seconds: float, sent: str) -> NotPolled:
+def no_room(
+    path: str, who: Credentials, name: str, seconds: float, sent: str, hint: str = ""
+) -> NotPolled:
     """Return the error for a frame that the server made no room for, wholly or in part."""
     return NotPolled(
         f"{_alive(who.pid)} and has made no room for {name} within {_shown(seconds)} s; "
-        f"{sent} ({path})"
+        f"{sent}{hint} ({path})"
     )
 
 
-def not_read(path: str, who: Credentials, name: str, seconds: float) -> NotPolled:
+def not_read(path: str, who: Credentials, name: str, seconds: float, hint: str = "") -> NotPolled:
     """Return the error for a call that is known to be unread."""
     return NotPolled(
         f"{_alive(who.pid)} and has not read {name} within {_shown(seconds)} s; "
-        f"it was cancelled and will most likely not run ({path})"
+        f"it was cancelled and will most likely not run{hint} ({path})"
     )
 
 
-def not_answered(path: str, who: Credentials, name: str, seconds: float) -> NotAnswered:
+def not_answered(
+    path: str, who: Credentials, name: str, seconds: float, hint: str = ""
+) -> NotAnswered:
     """Return the error for a call that was read, or may have been."""
     return NotAnswered(
         f"{_alive(who.pid)} and has not answered {name} within {_shown(seconds)} s; "
-        f"it may still run it ({path})"
+        f"it may still run it{hint} ({path})"
+    )
+
+
+def no_more_pieces(path: str, who: Credentials, name: str, seconds: float) -> NotAnswered:
+    """Return the error for a stream that has sent some pieces, and no further one."""
+    return NotAnswered(
+        f"{_alive(who.pid)} and has sent no further piece of {name} for {_shown(seconds)} s; "
+        f"it was cancelled ({path})"
     )
 
 

@@ -34,6 +34,7 @@ from .limits import Limits
 from .listener import Listener
 from .log import Log
 from .poller import HANGUP, MOST_EVENTS, READ, WRITE, Poller
+from .running import Running
 from .turns import Turns
 from .wakeup import Deadlines, Wakeup
 
@@ -59,7 +60,12 @@ class Round:
         limits: Limits,
         log: Log,
         clock: Callable[[], float],
+        running: Running,
     ) -> None:
+        self.serial = 0
+        """Counts the rounds, and the closing: whoever has looked what is ready can find out whether
+        a signal handler has polled since, or closed the server."""
+        self._running = running
         self._poller = poller
         self._wakeup = wakeup
         self._wake_fd = wakeup.fileno()
@@ -71,6 +77,7 @@ class Round:
         self._late = late
         self.clients = clients
         clients.forsake = late.forsake
+        late.deliver = turns.deliver
         self._connections = clients.connections
         self._row = clients.row
         self._dirty = clients.dirty
@@ -89,7 +96,7 @@ class Round:
     @property
     def running(self) -> bool:
         """Whether a round is on the stack."""
-        return self._turns.depth > 0
+        return self._running.depth > 0
 
     def run(
         self,
@@ -97,21 +104,31 @@ class Round:
         ctx: Any,
         max_commands: int | None,
         max_seconds: float | None,
+        serial: int,
     ) -> int:
-        """Serve what is ready, within the budgets of `Server.poll`; return the turns taken."""
+        """Serve what is ready, within the budgets of `Server.poll`; return the turns taken.
+
+        `serial` is that of the moment before it was looked what is ready.
+        """
         if max_seconds is not None and not max_seconds >= 0:  # NaN is not
             raise ValueError(f"max_seconds must be at least 0, not {max_seconds}")
         if max_commands is not None and max_commands < 0:
             raise ValueError(f"max_commands must be at least 0, not {max_commands}")
-        depth = self._turns.depth
+        running = self._running
+        depth = running.depth
         alone = self._at_rest and not depth and len(events) == 1 and max_commands != 0
         whole = False
         try:
+            running.depth = depth + 1
+            running.own = True
+            if serial != self.serial:  # what is ready was taken in, or all is closed
+                whole = True
+                return 0
+            self.serial = serial + 1
             if self._unclean:
                 self.clients.drop_interrupted("an interruption", depth)
                 self._late.recover(depth)
             self._unclean = True
-            self._turns.depth = depth + 1
             turns = self._serve_alone(events, ctx) if alone else None
             if turns is None:
                 self._at_rest = False
@@ -123,18 +140,20 @@ class Round:
                 raise
             return 0
         finally:
-            self._turns.depth = depth
             try:
                 if not (self._at_rest and whole):
                     self._at_rest = False
                     self._settle(whole)
                     self._at_rest = whole and not (depth or self.pending or self._quieted)
+                if self._deadlines.by_hand:
+                    self._deadlines.settle()  # there may be a descriptor for the timer now
                 self._unclean = depth > 0
             except BaseException as error:
                 if self._let_go(error, depth):
                     raise
             finally:
-                self._turns.depth = depth
+                running.depth = depth
+                running.own = False
 
     def _serve_alone(self, events: list[tuple[int, int]], ctx: Any) -> int | None:
         """Serve the only one that is ready, if it sent one call, all of it, and nothing else.
@@ -198,7 +217,7 @@ class Round:
         least = self._limits.poll_seconds
         seconds = least if max_seconds is None else max_seconds
         self._more_ready = len(events) >= MOST_EVENTS
-        if self._turns.depth > self._limits.max_nested_polls:
+        if self._running.depth > self._limits.max_nested_polls:
             self._quiet(events)
             return 0
         self._take_in(events, began + seconds)
@@ -315,6 +334,7 @@ class Round:
     ) -> int:
         row = self._row
         turns = self._turns
+        running = self._running
         most = math.inf if max_commands is None else max_commands
         taken = 0
         now = looked = self._clock()
@@ -341,7 +361,9 @@ class Round:
                 now = self._clock()
                 # While nobody else waits it need not go around the row.
                 until = min(deadline, looked + _LOOK_SECONDS)
-                while not row and taken < most and now < until and first.can_run:
+                while (
+                    not row and taken < most and now < until and first.can_run and not running.stop
+                ):
                     taken += turns.take(first, ctx)
                     now = self._clock()
                 if not first.closed:
@@ -349,10 +371,10 @@ class Round:
                     if row and first not in row:
                         turns.send_answers_of(first)  # nothing more of it comes to be joined
                 first.in_hand = False
-                if row and now - looked >= _LOOK_SECONDS:
+                if row and now - looked >= _LOOK_SECONDS and not running.stop:
                     self._look_again()
                     looked = now
-            if taken >= most or now >= (deadline if taken else patience):
+            if taken >= most or now >= (deadline if taken else patience) or running.stop:
                 break
         self._counts["turns"] += taken
         return taken
@@ -366,7 +388,7 @@ class Round:
             return
         if self._dirty:
             self._turns.send_answers()
-        if self._quieted and self._turns.depth < self._limits.max_nested_polls:
+        if self._quieted and self._running.depth <= self._limits.max_nested_polls:
             self._unquiet()
         if self._deadlines.are_set:
             self._deadlines.settle()  # that of a call that was answered must wake nobody
@@ -381,8 +403,11 @@ class Round:
         self.clients.move_to(listener, old)
 
     def close(self) -> None:
-        """End every connection; one whose command is on the stack is ended as it returns."""
+        """End every connection; one with a command that goes on is ended as that returns."""
+        self.serial += 1
+        self._running.stop = True
         self._acceptor.more = False
+        self._late.mark_closing()
         for connection, frames in self._late.answer_ready():
             self._turns.reply_all(connection, frames)
         self.clients.close()

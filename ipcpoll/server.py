@@ -13,6 +13,7 @@ import contextlib
 import os
 import resource
 import socket
+import sys
 import threading
 import time
 import types
@@ -22,18 +23,21 @@ from contextlib import ExitStack
 from os import PathLike
 from typing import TYPE_CHECKING, Any, Final, Generic, NoReturn
 
-from . import forks
+from . import forks, strictness
 from .acceptor import Acceptor
 from .attachment import Attachment
 from .clients import COUNTED, Clients
 from .command import Command
+from .directory import shown
 from .errors import UsageError
 from .late import LateCalls
 from .limits import DEFAULT_LIMITS, Limits
 from .listener import Listener, adopt, listen
 from .log import Log
+from .oneself import Served
 from .poller import READ, make_poller
 from .round import Round
+from .running import Running
 from .schema import CommandSet
 from .turns import Turns
 from .wakeup import Deadlines, Wakeup
@@ -53,7 +57,13 @@ else:
 _NO_DESCRIPTOR: Final = -2
 """Stands for the timer's descriptor where the platform has none and a deadline is due."""
 
+_NEW: Final = "new"
+
 _TWO_THREADS: Final = "another thread is inside poll(); a server belongs to one thread"
+_IN_THE_MIDST: Final = (
+    "%s() was called in the midst of a step of poll(), by a signal handler or a handler of the "
+    "log; call wake() there, and poll when the loop comes back"
+)
 
 
 class Server(Generic[C]):
@@ -114,6 +124,7 @@ class Server(Generic[C]):
     def _start(
         self, make_listener: Callable[[], Listener], commands: CommandSet, limits: Limits
     ) -> None:
+        strictness.prove()
         self._pid = os.getpid()
         self._limits = limits
         self.attachments: set[Attachment] = set()
@@ -121,8 +132,10 @@ class Server(Generic[C]):
         self._clock: Callable[[], float] = time.monotonic
         # The thread that is inside `poll`. A dict, because `setdefault` is one step for all threads
         # and leaves nothing locked when an exception comes right behind it.
-        self._inside: dict[str, int] = {}
+        # Before the first poll it holds a mark, so that the idle path sees that poll and no other.
+        self._inside: dict[str, int] = {_NEW: 0}
         self._closing: list[Callable[[], object]] = []
+        self._is_closing = False  # its steps are being taken
         self._log = log = Log(time.monotonic, limits.log_seconds)
         with ExitStack() as undo:
             # The poller first: hosts that select() need a low descriptor.
@@ -149,7 +162,16 @@ class Server(Generic[C]):
             self._clock,
             commands.read,
         )
-        self._late = LateCalls(clients.row, self._wakeup, self._deadlines, log)
+        self._running = running = Running()
+        self._late = LateCalls(
+            clients.row,
+            self._wakeup,
+            self._deadlines,
+            log,
+            self._clock,
+            limits.poll_seconds,
+            running,
+        )
         self._round = Round(
             self._poller,
             self._wakeup,
@@ -157,14 +179,18 @@ class Server(Generic[C]):
             acceptor,
             clients,
             self._late,
-            Turns(self._wakeup, clients, self._late, commands, limits, log, self._clock),
+            Turns(self._wakeup, clients, self._late, commands, limits, log, self._clock, running),
             limits,
             log,
             self._clock,
+            running,
         )
         self._clients = clients
         self._ready: Callable[[], list[tuple[int, int]]] = self._poller.poll
         self._fileno = self._poller.fileno()
+        self._served = Served(
+            self.address, self.attachments, self._inside, lambda: running.depth > 0
+        )
         self._closed = False
         forks.watch(self)
 
@@ -213,20 +239,28 @@ class Server(Generic[C]):
         `max_seconds` is looked at after each turn; None: ``Limits.poll_seconds``; 0: one turn;
         ``math.inf``: no bound. A command in progress is never interrupted.
 
-        Never blocks. May be called inside a command (by a nested main loop), where it serves the
-        other connections. Raises UsageError when the server is closed, in a forked child, and
-        while another thread is inside; ValueError for a negative budget or one that is no number,
-        when there is something to serve; and what no library may keep: a KeyboardInterrupt or
-        SystemExit of a command. After each of these the server is whole and can be polled again.
+        Never blocks. May be called inside a command (by a nested main loop, or by a signal handler
+        that runs there), where it serves the other connections. Raises UsageError when the server
+        is closed, in a forked child, while another thread is inside, and where a signal handler
+        (or a handler of the log) calls it in the midst of a step of a poll's own: call `wake`
+        there. Raises ValueError for a negative budget or one that is no number, when there is
+        something to serve; and what no library may keep: a KeyboardInterrupt or SystemExit of a
+        command. After each of these the server is whole and can be polled again.
         """
-        # Idle, this is two look-ups and one system call; what may not be polled any more has
+        # Idle, this is a few look-ups and one system call; what may not be polled any more has
         # another `poll` (see `_refuse_polls`).
         if self._inside:
             return self._poll_inside(ctx, max_commands, max_seconds)
-        events = self._ready()
+        serial = self._round.serial
+        try:
+            events = self._ready()
+        except (ValueError, OSError):
+            if self._closed:  # by a signal handler, just now
+                return 0
+            raise
         if not events:
             return 0
-        return self._poll_outermost(events, ctx, max_commands, max_seconds)
+        return self._poll_outermost(events, ctx, max_commands, max_seconds, serial)
 
     def _poll_outermost(
         self,
@@ -234,33 +268,80 @@ class Server(Generic[C]):
         ctx: C,
         max_commands: int | None,
         max_seconds: float | None,
+        serial: int,
     ) -> int:
         """Poll, and keep other threads out meanwhile."""
         thread = threading.get_ident()
         if self._inside.setdefault("thread", thread) != thread:
-            raise UsageError(_TWO_THREADS)
+            self._refuse_other_threads()
+            return self._poll_outermost(events, ctx, max_commands, max_seconds, serial)
+        self._served.by = thread
         try:
-            return self._round.run(events, ctx, max_commands, max_seconds)
+            return self._round.run(events, ctx, max_commands, max_seconds, serial)
         finally:
             self._inside.clear()
-            if self._deadlines.by_hand:
-                self._deadlines.settle()  # there may be a descriptor for the timer now
+            if self._running.close_wanted:
+                self.close()
+            elif self._deadlines.by_hand:
                 self._ready = self._ready_by_hand
 
     def _poll_inside(self, ctx: C, max_commands: int | None, max_seconds: float | None) -> int:
-        """Poll inside a poll."""
+        """Poll inside a poll, or for the first time."""
+        if self._inside.pop(_NEW, None) is not None:
+            self._served.by = threading.get_ident()
+            return self.poll(ctx, max_commands=max_commands, max_seconds=max_seconds)
         self._refuse_other_threads()
-        events = self._ready()
+        if self._is_in_the_midst:
+            raise UsageError(_IN_THE_MIDST % "poll")
+        if not self._running.depth:  # a poll has hardly begun, or was interrupted in its last step
+            self._inside.clear()
+            return self.poll(ctx, max_commands=max_commands, max_seconds=max_seconds)
+        serial = self._round.serial
+        try:
+            events = self._ready()
+        except (ValueError, OSError):
+            if self._closed:  # by a signal handler, just now
+                return 0
+            raise
         if not events:
             return 0
-        if not self._round.running:  # the last poll was interrupted in its very last step
-            return self._poll_outermost(events, ctx, max_commands, max_seconds)
-        return self._round.run(events, ctx, max_commands, max_seconds)
+        try:
+            return self._round.run(events, ctx, max_commands, max_seconds, serial)
+        finally:
+            if self._running.close_wanted:
+                self.close()
+
+    @property
+    def _is_in_the_midst(self) -> bool:
+        """Whether this is called in the midst of a step of a poll's own. On the thread that polls.
+
+        What an interruption in the very last step has left there does not count.
+        """
+        running = self._running
+        return running.own and running.depth > 0 and bool(self._inside)
 
     def _refuse_other_threads(self) -> None:
         thread = threading.get_ident()
-        if self._inside.get("thread", thread) != thread:
-            raise UsageError(_TWO_THREADS)
+        other = self._inside.get("thread", thread)
+        if other != thread:
+            if self._has_inside(other):
+                raise UsageError(_TWO_THREADS)
+            self._inside.clear()  # it was interrupted as it went in or out
+
+    def _has_inside(self, thread: int) -> bool:
+        """Return whether that thread is inside `poll`, as far as is known: greenlets are not."""
+        threads = sys._current_frames()  # pyright: ignore[reportPrivateUsage]
+        if thread not in threads:
+            return True
+        frame: types.FrameType | None = threads[thread]
+        while frame is not None:
+            if (
+                frame.f_code is Server._poll_outermost.__code__
+                and frame.f_locals.get("self") is self
+            ):
+                return True
+            frame = frame.f_back
+        return False
 
     def _ready_by_hand(self) -> list[tuple[int, int]]:
         """Take the place of the poller's `poll` while a deadline has no timer descriptor."""
@@ -335,10 +416,13 @@ class Server(Generic[C]):
 
         Clients that are connected, or wait to be, are kept. Does not block. Raises as the
         constructor when the path can't be had (AlreadyRunning: another server took it), and the
-        server goes on as it was; UsageError when it is closed, was made by `from_socket`, and
-        while another thread is inside `poll`.
+        server goes on as it was; UsageError when it is closed, was made by `from_socket`, while
+        another thread is inside `poll`, and where a signal handler calls it in the midst of a step
+        of the poll's own.
         """
         self._refuse_other_threads()
+        if self._is_in_the_midst:
+            raise UsageError(_IN_THE_MIDST % "rebind")
         if self._closed:
             raise UsageError("the server is closed")
         if not self._listener.owns_its_path:
@@ -373,18 +457,25 @@ class Server(Generic[C]):
         """Stop serving: remove the socket, tell the clients, free every descriptor. Idempotent.
 
         Legal inside a command, at any depth: the calls whose commands are on the stack are still
-        answered as they return, all others get `ShuttingDown`. That is also how "answer, then
-        stop" is written. What stands at the path is removed only if this server made it, and only
-        in the process that did. Does not block. Raises UsageError while another thread is inside
-        `poll`.
+        answered as they return, all others get `ShuttingDown` (with `began`, if they had). That is
+        also how "answer, then stop" is written, for every kind of command; its connection stays
+        until its answer is there. Legal in a signal handler: where that runs in the midst of a step
+        of a poll's own, the server is closed as that poll ends, after the turn that it gives just
+        then; till then `closed` is False. What stands at the path is removed only if this server
+        made it, and only in the process that did. Does not block. Raises UsageError while another
+        thread is inside `poll`.
         """
         if self._closed:
-            self._finish_closing()  # what is left of it, if it was interrupted
+            if not self._is_closing:
+                self._finish_closing()  # what is left of it, if it was interrupted
             return
         if self._pid != os.getpid():  # a fork that Python did not see
             self._abandon(forks.IN_CHILD)
             return
         self._refuse_other_threads()
+        if self._is_in_the_midst:
+            self._running.close_wanted = self._running.stop = True
+            return
         for attachment in list(self.attachments):
             attachment.detach()
         self._closing = [
@@ -399,7 +490,7 @@ class Server(Generic[C]):
         self._closed = True
         self._fileno = -1
         self._refuse_polls("the server is closed")
-        forks.unwatch(self)
+        self._served.ends()
         self._finish_closing()
 
     def _finish_closing(self) -> None:
@@ -408,6 +499,15 @@ class Server(Generic[C]):
         One that is interrupted is taken again, and does not keep the others from being taken. What
         an interruption between two of them leaves, the next `close` does.
         """
+        self._is_closing = True
+        try:
+            self._take_closing_steps()
+        finally:
+            self._is_closing = False
+        if not ("thread" in self._inside or self._late.linger):
+            forks.unwatch(self)  # else a forked child has something to let go of
+
+    def _take_closing_steps(self) -> None:
         failure: BaseException | None = None
         left = self._closing
         while left:
@@ -440,7 +540,7 @@ class Server(Generic[C]):
 
     def __repr__(self) -> str:
         state = "closed" if self._closed else f"{len(self._clients.connections)} clients"
-        return f"<ipcpoll.Server {self.address} ({state})>"
+        return f"<ipcpoll.Server {shown(self.address)} ({state})>"
 
     def after_fork(self) -> None:
         """Let go of the parent's descriptors. Called in a forked child; see `forks`."""
@@ -454,6 +554,7 @@ class Server(Generic[C]):
         """
         for attachment in list(self.attachments):
             attachment.abandon()
+        self._served.ends()
         self._closed = True
         self._fileno = -1
         self._refuse_polls(reason)

@@ -6,7 +6,7 @@ one process can have (see `lockfile`); whoever does not get it sends.
 
 What is promised: the command is handed over at most once. It is tried again only where it is known
 that it was not run: nobody listened, the server closed before its turn, or ended without reading
-it.
+it. A command that had begun (a coroutine, a generator, a future) is not tried again.
 """
 
 from __future__ import annotations
@@ -82,8 +82,9 @@ def serve_or_send(
     `address`, `commands` and `limits` are as for `Server`. Blocks at most `timeout` seconds (None:
     no limit), and does not block when this process becomes the server. Raises what `Server` raises
     except AlreadyRunning, and what `send` raises: CommandError, NotPolled, NotAnswered,
-    UntrustedPeer, PeerGone (the command may have run). AlreadyRunning means here that somebody has
-    had the lock for all that time and serves nobody.
+    UntrustedPeer, PeerGone (the command may have run), ShuttingDown with `began` (the server closed
+    while the command ran: it may have run). AlreadyRunning means here that somebody has had the
+    lock for all that time and serves nobody.
     """
     wait = WaitTime(timeout)
     back_off = BackOff()
@@ -98,7 +99,8 @@ def serve_or_send(
         except NotRunning as error:  # it starts or ends just now
             reason: Exception = error
         except ShuttingDown as error:
-            if not error.told_to_all:  # the command ran, and passed on what another server said
+            # It may have run: it had begun, or it passed on what another server said.
+            if error.began or not error.told_to_all:
                 raise
             reason = error
         except PeerGone as error:

@@ -17,7 +17,7 @@ import msgspec
 
 from .answers import Subscription
 from .channel import Channel, Outgoing
-from .connecting import WaitTime
+from .connecting import WaitTime, seconds_of
 from .errors import InternalError
 from .framing import Payload
 from .line import Line, Pending
@@ -90,6 +90,8 @@ class PumpedFuture(Future[R]):
         return super().exception(self._wait(timeout))
 
     def _wait(self, timeout: float | None) -> float | None:
+        if timeout is not None:
+            timeout = seconds_of(max(0, timeout) if type(timeout) in (int, float) else timeout)
         if self._told or not self._pump.is_mine or self.done():
             return timeout
         until = math.inf if timeout is None else time.monotonic() + timeout
@@ -121,12 +123,11 @@ class Submitted(PumpedFuture[R], Pending):
 
         Its answer is dropped. It may have run. Never blocks. See `concurrent.futures.Future`.
         """
-        was_cancelled = self.cancelled()
-        if not super().cancel():
-            return False
-        if not was_cancelled:
-            self._pump.give_up(self)
-        return True
+        try:
+            return super().cancel()
+        finally:  # also behind an interruption; what that leaves undone, the next `cancel` does
+            if self.cancelled() and not self._told:
+                self._pump.give_up(self)
 
     # -----------------------------------------------------------------------------------------
     # For the pump

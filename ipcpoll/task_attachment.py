@@ -14,7 +14,6 @@ from contextlib import AbstractAsyncContextManager, AbstractContextManager, Asyn
 from typing import Any, Protocol
 
 from .attachment import Attachment
-from .errors import UsageError
 from .pollable import Pollable
 from .work import Event
 
@@ -90,7 +89,8 @@ class TaskAttachment(Attachment):
     async def run(self) -> None:
         """Serve until it is detached, which the end of the task does too.
 
-        Asynchronous commands run in tasks beside it, and are cancelled at the end.
+        Asynchronous commands run in tasks beside it, and are cancelled at the end; but one that has
+        closed the pollable itself is waited for, so that it is answered.
         """
         problem: BaseException | None = None
         with self:
@@ -109,8 +109,9 @@ class TaskAttachment(Attachment):
                     problem = error  # out of here it would come in an exception group
                 if self._abandoned:
                     stack.pop_all()  # leaving the group takes a step of the loop, the parent's
-                else:
+                elif problem is not None or self._pollable.fileno() >= 0:
                     group.cancel_scope.cancel()
+                # Else its `close` has cancelled them all, but for the one that called it.
         if problem is not None:
             raise problem
 
@@ -144,10 +145,6 @@ class TaskAttachment(Attachment):
         """
 
     def _watch(self) -> None:
-        # Libraries refuse the second waiter, whoever that is: the first one has its turns too.
-        for other in getattr(self._pollable, "attachments", ()):
-            if other is not self and isinstance(other, TaskAttachment) and other._watching:
-                raise UsageError(f"another task serves {self._pollable!r} already")
         self._resumed.set()
 
     def _unwatch(self) -> None:

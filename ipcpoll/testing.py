@@ -39,7 +39,7 @@ from unittest import SkipTest
 from .attachment import Attachment
 from .client import Client
 from .codec import encode
-from .errors import CommandError, InternalError, ShuttingDown
+from .errors import CommandError, InternalError, ShuttingDown, UsageError
 from .framing import frame
 from .pollable import Pollable
 from .server import Server
@@ -280,6 +280,12 @@ class AdapterConformance(LateAnswers):
 
     forgets_closed_descriptors = True
     """Whether a descriptor can be taken out of the loop after it was closed."""
+
+    tells_callbacks = False
+    """Whether the adapter knows that it is asked inside its loop (`Attachment._is_inside_loop`)."""
+
+    can_end = True
+    """Whether a loop that was closed is known to have ended; a context of GLib can always go on."""
 
     survives_fork = True
     """Whether a process with this loop may fork and go on."""
@@ -728,6 +734,82 @@ class AdapterConformance(LateAnswers):
                 attachment.detach()
                 assert fake.attachments == set()
         fake.close()
+
+    def test_second_attachment_to_the_same_loop(self) -> None:
+        """It is refused, also while the first is paused, and changes nothing.
+
+        Behind a detach the next one is served, whatever is done with the first.
+        """
+        server, ctx = self.make_server()
+        first = self.attach(server, ctx)
+        self._refused(server)
+        self.run(self.asking(server, 3))
+        first.pause()
+        self._refused(server)
+        first.resume()
+        self.run(self.asking(server, 3))
+        first.detach()
+        second = self.attach(server, ctx)
+        for _ in range(2):
+            first.resume()
+            first.pause()
+            first.detach()
+        self._refused(server)
+        self.run(self.asking(server, 3))
+        assert server.attachments == {second}
+        assert ctx.log == [0, 1, 2] * 3
+
+    def _refused(self, server: Server[Any]) -> None:
+        before = set(server.attachments)
+        try:
+            self.attach(server, Context())
+        except UsageError as error:
+            told = str(error)
+        else:
+            raise AssertionError("it was attached a second time")
+        assert "attached to this loop already" in told
+        assert server.attachments == before
+
+    def test_attached_again_after_the_loop_has_ended(self) -> None:
+        """Nobody detached it. The next loop serves, and nothing is left of the last one.
+
+        Where it is the same loop that goes on (a default one), the attachment still serves.
+        """
+        server, ctx = self.make_server()
+        for _ in range(3):
+            try:
+                self.attach(server, ctx)
+            except UsageError:
+                assert server.attachments, "nobody is attached"
+            self.run(self.asking(server, 3))
+            if self.can_end:
+                assert len(server.attachments) == 1, "attachments of loops that have ended pile up"
+            self.close_loop()
+            self.open_loop()
+        assert ctx.log == [0, 1, 2] * 3
+
+    def test_callback_that_calls_its_own_server(self) -> None:
+        """The loop stands still meanwhile: it is told so at once. From a thread it is a call."""
+        if not self.tells_callbacks:
+            raise does_not_apply("it can't be known that a callback runs inside the loop")
+        server, ctx = self.make_server()
+        self.attach(server, ctx)
+        told: list[str] = []
+        client = self.open.enter_context(Client(server.address, timeout=PATIENCE))
+
+        def call() -> None:
+            began = time.monotonic()
+            try:
+                client.call(Echo(-1))
+            except UsageError as error:
+                told.append(str(error))
+            assert time.monotonic() - began < PATIENCE / 2, "it has waited"
+
+        self.call_later(0, call)
+        self.run(self.asking(server), until=lambda: told)
+        assert "would wait for itself" in told[0]
+        self.run(lambda: client.notify(Echo(7)), until=lambda: len(ctx.log) > 10)
+        assert ctx.log == [*range(10), 7]
 
     def test_loop_sleeps_beside_what_was_taken_out(self) -> None:
         """Paused or detached, and readable all the time: the loop is not told any more."""

@@ -56,6 +56,7 @@ class LateContext:
     futures: list[Future[int]] = field(default_factory=list)
     log: list[str] = field(default_factory=list)
     asleep: int = 0
+    close: Callable[[], None] = lambda: None
 
 
 @dataclass
@@ -121,7 +122,75 @@ class Now:
         return len(ctx.log)
 
 
-LATE_COMMANDS: Final = [Later, Steps, Sleep, Ticks, Now]
+@dataclass
+class StopNow:
+    """Closes the server, and answers."""
+
+    def process(self, ctx: LateContext) -> str:
+        ctx.close()
+        return "stopped"
+
+
+@dataclass
+class StopLater:
+    """Closes the server, and answers when its future is done."""
+
+    def process(self, ctx: LateContext) -> Future[str]:
+        future: Future[str] = Future()
+        ctx.close()
+        future.set_result("stopped")
+        return future
+
+
+@dataclass
+class StopSteps:
+    """Closes the server in a step that is not its last one, and answers."""
+
+    def process(self, ctx: LateContext) -> Generator[str | Turn, None, str]:
+        yield "stopping"
+        ctx.close()
+        yield Turn()
+        yield "almost"
+        return "stopped"
+
+
+@dataclass
+class StopSleep:
+    """Sleeps in the loop, closes the server, sleeps, and answers."""
+
+    async def process(self, ctx: LateContext) -> str:
+        await ctx.sleep(0.01)
+        ctx.close()
+        await ctx.sleep(0.01)
+        return "stopped"
+
+
+@dataclass
+class StopAtOnce:
+    """Closes the server in its first step, and answers."""
+
+    async def process(self, ctx: LateContext) -> str:
+        ctx.close()
+        return "stopped"
+
+
+@dataclass
+class StopTicks:
+    """Closes the server between two pieces, and ends."""
+
+    async def process(self, ctx: LateContext) -> AsyncIterator[str]:
+        yield "stopping"
+        await ctx.sleep(0)
+        ctx.close()
+        yield "almost"
+        await ctx.sleep(0.01)
+        yield "stopped"
+
+
+LATE_COMMANDS: Final = [
+    *[Later, Steps, Sleep, Ticks, Now],
+    *[StopNow, StopLater, StopSteps, StopSleep, StopAtOnce, StopTicks],
+]
 
 
 class LateAnswers:
@@ -154,7 +223,7 @@ class LateAnswers:
         """Return a new server that answers later, and its context."""
         server: Server[Any] = Server(f"{self.directory}/late.sock", LATE_COMMANDS)
         self.open.callback(server.close)
-        return server, LateContext(self.sleep)
+        return server, LateContext(self.sleep, close=server.close)
 
     # The cases
 
@@ -300,8 +369,8 @@ class LateAnswers:
             with Client(server.address, timeout=PATIENCE) as client:
                 try:
                     client.call(command)
-                except ShuttingDown:
-                    told.append(True)
+                except ShuttingDown as error:
+                    told.append(error.began)
 
         def all_have_begun() -> bool:
             coroutines = not self.runs_coroutines or (ctx.asleep == 1 and "tick" in ctx.log)
@@ -315,11 +384,54 @@ class LateAnswers:
 
         self.call_later(0, close)
         self.run(*[functools.partial(ask, command) for command in commands])
-        assert len(told) == len(commands)
+        assert told == [True] * len(commands)
         assert ctx.futures[0].cancelled()
         self.run(seconds=0.05)
         if self.runs_coroutines:
             assert {"awake", "ended"} <= set(ctx.log)
+
+    def test_command_that_closes_the_server_and_answers(self) -> None:
+        """Whatever its kind, its own client gets its answer, and every other one is told."""
+        kinds: list[Any] = [StopNow(), StopLater(), StopSteps()]
+        streams: list[Any] = [StopSteps()]
+        if self.runs_coroutines:
+            kinds += [StopSleep(), StopAtOnce()]
+            streams += [StopTicks()]
+        for command in kinds:
+            self._stop(command, Client.call)
+        for command in streams:
+            self._stop(command, _result_or_last_piece)
+
+    def _stop(self, command: Any, ask: Callable[[Client, Any], Any]) -> None:
+        """Ask a new server to stop, beside a client whose call has begun."""
+        server, ctx = self._serve_late()
+        self.attach(server, ctx)
+        answers: list[Any] = []
+        told: list[bool] = []
+
+        def wait() -> None:
+            with Client(server.address, timeout=PATIENCE) as client:
+                try:
+                    client.call(Later())
+                except ShuttingDown as error:
+                    told.append(error.began)
+
+        def stop() -> None:
+            wait_until(lambda: bool(ctx.futures))
+            with Client(server.address, timeout=PATIENCE) as client:
+                answers.append(ask(client, command))
+
+        self.run(wait, stop)
+        assert server.closed
+        assert answers == ["stopped"]
+        assert told == [True]
+        assert server.stats()["in_flight"] == server.stats()["clients"] == 0
+
+
+def _result_or_last_piece(client: Client, command: Any) -> Any:
+    stream: Any = client.stream(command)
+    *_, last = stream
+    return stream.result or last
 
 
 def wait_until(condition: Callable[[], object]) -> None:

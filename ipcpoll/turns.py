@@ -24,6 +24,7 @@ from .limits import Limits
 from .log import Log
 from .messages import Call, Cancel
 from .peer import reset_caller, set_caller
+from .running import Running
 from .schema import CommandSet
 from .wakeup import Wakeup
 
@@ -40,9 +41,9 @@ class Turns:
         limits: Limits,
         log: Log,
         clock: Callable[[], float],
+        running: Running,
     ) -> None:
-        self.depth = 0
-        """Rounds on the stack."""
+        self._running = running
         self._wakeup = wakeup
         self._clients = clients
         self._late = late
@@ -82,6 +83,8 @@ class Turns:
 
     def rest(self, connection: Connection) -> None:
         """After something was done for a connection: back into the row, or wait, or end."""
+        if self._clients.closed:  # there is no row any more
+            return
         if connection.accounted != connection.unsent + connection.protocol.bytes_waiting:
             self._clients.account(connection)
             if connection.closed:
@@ -123,8 +126,10 @@ class Turns:
         """Run one call and return its reply."""
         before = set_caller(connection)
         try:
-            connection.busy = self.depth
-            reply = calls.run(call, ctx, self._commands, connection.protocol, self._log)
+            connection.busy = self._running.depth
+            reply = calls.run(
+                call, ctx, self._commands, connection.protocol, self._log, self._running
+            )
             if isinstance(reply, calls.Later):
                 reply = self._late.begin(connection, call, reply)
         except BaseException as error:  # KeyboardInterrupt, SystemExit
@@ -138,20 +143,34 @@ class Turns:
     def finish(self, connection: Connection, reply: bytes | None) -> None:
         """Queue a reply, and end the connection if its command has closed the server."""
         self._reply(connection, reply)
-        if self._clients.closed and not connection.closed:
+        self._end_if_closed(connection)
+
+    def deliver(self, connection: Connection, frames: list[bytes]) -> None:
+        """Send what a call has made that goes on although the server has closed."""
+        try:
+            self.reply_all(connection, frames)
+            connection.flush()
+            self._end_if_closed(connection)
+        except BaseException:  # KeyboardInterrupt, SystemExit: nothing comes after it
+            self._clients.drop(connection)
+            raise
+
+    def _end_if_closed(self, connection: Connection) -> None:
+        """Once the server has closed: end a connection that nothing goes on for any more."""
+        if self._clients.closed and not (connection.closed or connection.busy or connection.late):
             self._clients.say_farewell(connection)
 
     def _cancel(self, connection: Connection, call_id: int) -> None:
         """End a late call that its client has cancelled."""
         self._signal_nested()
+        depth = self._running.depth
         try:
-            connection.busy = self.depth  # what its work does at its end may poll, or close
-            frames = self._late.cancel(connection, call_id, self.depth)
+            connection.busy = depth  # what its work does at its end may poll, or close
+            frames = self._late.cancel(connection, call_id, depth)
         finally:
             connection.busy = 0
         self.reply_all(connection, frames)
-        if self._clients.closed and not connection.closed:
-            self._clients.say_farewell(connection)
+        self._end_if_closed(connection)
 
     def advance(self, late: LateCall) -> bool:
         """Give a late call its turn; return whether it had something to do."""
@@ -161,7 +180,7 @@ class Turns:
             if late.on_the_stack:
                 return False
             self._signal_nested()
-            return self._late.advance(late, self.depth) is not None
+            return self._late.advance(late, self._running.depth) is not None
         held, busy = connection.in_hand, connection.busy  # a command of its own may be running
         connection.in_hand = True
         del self._row[late]
@@ -171,8 +190,8 @@ class Turns:
         elif not late.on_the_stack:
             self._signal_nested()
             try:
-                connection.busy = busy or self.depth
-                frames = self._late.advance(late, self.depth)
+                connection.busy = busy or self._running.depth
+                frames = self._late.advance(late, self._running.depth)
             except BaseException as error:  # KeyboardInterrupt, SystemExit
                 self._end_interrupted(connection, late.call, error)
                 raise
@@ -180,11 +199,10 @@ class Turns:
                 connection.busy = busy
             took = frames is not None
             self.reply_all(connection, frames or [])
-            if not connection.closed:
-                if self._clients.closed:
-                    self._clients.say_farewell(connection)
-                else:
-                    self.rest(connection)
+            if self._clients.closed:
+                self._end_if_closed(connection)
+            elif not connection.closed:
+                self.rest(connection)
         connection.in_hand = held
         return took
 

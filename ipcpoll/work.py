@@ -71,12 +71,26 @@ class Work(ABC):
         """Whether the answer is there, and `advance` only fetches it."""
         return False
 
+    @property
+    def is_running(self) -> bool:
+        """Whether a coroutine of it is what runs just now, outside of `advance`."""
+        return False
+
+    @property
+    def needs_turns(self) -> bool:
+        """Whether nothing of it happens but in `advance`."""
+        return False
+
 
 class FutureWork(Work):
-    """A future: `concurrent.futures`, asyncio, or what has the same methods."""
+    """A future: `concurrent.futures`, asyncio, or what has the same methods.
 
-    def __init__(self, future: Any) -> None:
+    `coroutine` is what finishes it, where that is known.
+    """
+
+    def __init__(self, future: Any, coroutine: Coroutine[Any, Any, Any] | None = None) -> None:
         self._future = future
+        self._coroutine = coroutine
         self._done = False
 
     def begin(self, tell: Callable[[], None]) -> bool:
@@ -100,6 +114,10 @@ class FutureWork(Work):
     def is_done(self) -> bool:
         return self._done
 
+    @property
+    def is_running(self) -> bool:
+        return _is_running(self._coroutine)
+
     def give_up(self) -> None:
         cancel = getattr(self._future, "cancel", None)
         if cancel is not None and not self._done:
@@ -109,8 +127,9 @@ class FutureWork(Work):
 class DeferredWork(Work):
     """A Deferred of Twisted. It is consumed: who adds callbacks behind ours gets None."""
 
-    def __init__(self, deferred: Any) -> None:
+    def __init__(self, deferred: Any, coroutine: Coroutine[Any, Any, Any] | None = None) -> None:
         self._deferred = deferred
+        self._coroutine = coroutine
         self._outcome: tuple[Any, BaseException | None] | None = None
 
     def begin(self, tell: Callable[[], None]) -> bool:
@@ -135,6 +154,10 @@ class DeferredWork(Work):
     @property
     def is_done(self) -> bool:
         return self._outcome is not None
+
+    @property
+    def is_running(self) -> bool:
+        return _is_running(self._coroutine)
 
     def give_up(self) -> None:
         if self._outcome is None:
@@ -195,6 +218,10 @@ class GeneratorWork(Work):
             return self._iterator.send(value)  # type: ignore[attr-defined]
         return next(self._iterator)
 
+    @property
+    def needs_turns(self) -> bool:
+        return True
+
     def give_up(self) -> None:
         self._waits_for = None
         close = getattr(self._iterator, "close", None)
@@ -234,6 +261,10 @@ class TopicWork(Work):
             return Progress.ENDED, None
         return _WAIT if taken is None else (Progress.FRAMES, taken)
 
+    @property
+    def needs_turns(self) -> bool:
+        return True
+
     def give_up(self) -> None:
         if self._begun:
             self._subscription.close()
@@ -254,17 +285,18 @@ class AsyncGeneratorWork(Work):
         self._tell: Callable[[], None] | None = None
         self._waiting: list[Any] = []  # at most one piece
         self._taken = make_event()
+        self._driver: Coroutine[Any, Any, Any] | None = None
         self._end: Work | None = None
 
     def begin(self, tell: Callable[[], None]) -> bool:
         self._tell = tell
-        drive = self._drive()
+        self._driver = drive = self._drive()
         try:
-            self._end = _work_for_future(self._spawn(drive))
+            self._end = _work_for_future(self._spawn(drive), drive)
         except BaseException:
             drive.close()  # or Python says that it was never awaited
             raise
-        return self._end.begin(tell)
+        return self._end.begin(tell) or bool(self._waiting)
 
     async def _drive(self) -> None:
         pieces = self._pieces
@@ -287,6 +319,14 @@ class AsyncGeneratorWork(Work):
             return Progress.PIECE, piece
         assert self._end is not None
         return self._end.advance()
+
+    @property
+    def is_done(self) -> bool:
+        return not self._waiting and self._end is not None and self._end.is_done
+
+    @property
+    def is_running(self) -> bool:
+        return _is_running(self._driver)
 
     def give_up(self) -> None:
         if self._end is not None:
@@ -322,7 +362,7 @@ def make_work(
             try:
                 if host.spawn is None:
                     raise NoCoroutines
-                return _work_for_future(host.spawn(coroutine))
+                return _work_for_future(host.spawn(coroutine), coroutine)
             except BaseException:
                 coroutine.close()  # or Python says that it was never awaited
                 raise
@@ -338,8 +378,14 @@ class NoCoroutines(Exception):
     """No loop is attached that can run coroutines."""
 
 
-def _work_for_future(future: Any) -> Work:
-    return DeferredWork(future) if is_deferred(future) else FutureWork(future)
+def _work_for_future(future: Any, coroutine: Coroutine[Any, Any, Any] | None = None) -> Work:
+    kind = DeferredWork if is_deferred(future) else FutureWork
+    return kind(future, coroutine)
+
+
+def _is_running(coroutine: Coroutine[Any, Any, Any] | None) -> bool:
+    # Of a coroutine that awaits another it is said as well, while the other one runs.
+    return bool(getattr(coroutine, "cr_running", False))
 
 
 async def _await(awaitable: Awaitable[Any]) -> Any:

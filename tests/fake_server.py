@@ -14,7 +14,7 @@ from typing import Any
 import cbor2
 from harness import PATIENCE, encode, readable
 
-from ipcpoll import Client
+from ipcpoll import Client, Subscription, Topic
 from ipcpoll.framing import FrameBuffer
 
 
@@ -121,6 +121,14 @@ class Count:
     def process(self, ctx: Any) -> Generator[int, None, str]:
         yield self.to
         return "done"
+
+
+@dataclass
+class Hear:
+    """What a topic publishes."""
+
+    def process(self, ctx: Any) -> Subscription[int]:
+        return Topic[int]().subscribe()
 
 
 def be_silent(client: Client) -> None:

@@ -26,6 +26,7 @@ def gtk(version):
 
 class GLibConformance(AdapterConformance):
     can_nest = True
+    tells_callbacks = True
     context = None
 
     def open_loop(self):

@@ -12,7 +12,7 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -278,12 +278,17 @@ def above_1023(make: Callable[[], T]) -> Iterator[T]:
 # Real processes
 
 
-def run_python(source: str, *arguments: str, stdin: int | None = None) -> subprocess.Popen[str]:
-    """Start a Python process that runs `source`; it can import ipcpoll and this module."""
+def run_python(
+    source: str, *arguments: str, stdin: int | None = None, prefix: Sequence[str] = ()
+) -> subprocess.Popen[str]:
+    """Start a Python process that runs `source`; it can import ipcpoll and this module.
+
+    `prefix` is the command that starts it, with its own arguments; it has the same pid if it execs.
+    """
     paths = [str(ROOT), str(ROOT / "tests")]
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(paths), "PYTHONUNBUFFERED": "1"}
     return subprocess.Popen(
-        [sys.executable, "-W", "error", "-c", source, *arguments],
+        [*prefix, sys.executable, "-W", "error", "-c", source, *arguments],
         stdin=stdin,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,

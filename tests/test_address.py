@@ -7,8 +7,20 @@ import os
 from pathlib import Path
 
 import pytest
+from harness import COMMANDS, Echo, Host
 
-from ipcpoll import address, runtime_path
+from ipcpoll import (
+    AlreadyRunning,
+    Client,
+    NotPolled,
+    NotRunning,
+    Server,
+    UnsafeAddress,
+    UsageError,
+    address,
+    runtime_path,
+    send,
+)
 from ipcpoll.address import is_name, socket_path
 
 
@@ -34,7 +46,9 @@ def test_good_names(private, name):
     assert runtime_path(name).name == f"{name}.sock"
 
 
-@pytest.mark.parametrize("name", ["", ".", "..", ".hidden", "a b", "ä", "x" * 65, "a\n", "a\0"])
+@pytest.mark.parametrize(
+    "name", ["", ".", "..", ".hidden", "a b", "ä", "x" * 65, "a\n", "a\0", "a.sock"]
+)
 def test_bad_names(private, name):
     with pytest.raises(ValueError, match="is no name for a server"):
         runtime_path(name)
@@ -123,3 +137,85 @@ def test_names_and_paths(private):
     assert socket_path("calc") == str(private / "ipcpoll/calc.sock")
     assert socket_path("/a/../b") == "/b"
     assert socket_path(Path("calc")) == os.path.abspath("calc")
+
+
+# ---------------------------------------------------------------------------------------------
+# What is no address: what happened, and what to write
+
+
+@pytest.mark.parametrize("end", [Server, Client], ids=["server", "client"])
+@pytest.mark.parametrize(
+    ("address", "error", "words"),
+    [
+        ("calc.sock", ValueError, "write 'calc'; a path needs a slash: './calc.sock'"),
+        ("~/calc", ValueError, r"write os.path.expanduser\('~/calc'\), or './~/calc' for a"),
+        (Path("~/calc"), ValueError, "a ~ is the shell's and not replaced here"),
+        ("~alice/calc", ValueError, "a ~ is the shell's"),
+        ("/tmp/a\0b", ValueError, "a path has no NUL: '/tmp/a.x00b'"),
+        ("", ValueError, "'' is no name for a server"),
+        (b"/tmp/calc", TypeError, r"os.fsdecode\(\) makes one: b'/tmp/calc'"),
+    ],
+)
+def test_what_is_no_address(end, address, error, words):
+    """Told at once, by both ends, and nothing is made."""
+    arguments = [COMMANDS] if end is Server else []
+    with pytest.raises(error, match=words):
+        end(address, *arguments)
+
+
+def test_file_whose_name_begins_with_a_tilde(monkeypatch, directory):
+    """In no shell does this one stand for a home."""
+    monkeypatch.chdir(directory)
+    assert socket_path("./~/calc") == f"{os.getcwd()}/~/calc"
+    assert socket_path(Path("~calc")) == f"{os.getcwd()}/~calc"
+
+
+def test_directory_that_is_not_there(directory):
+    """The client says so as well; a name's directory is made by the server."""
+    with pytest.raises(NotRunning) as caught:
+        send(Echo(1), f"{directory}/nowhere/s")
+    assert str(caught.value) == (
+        f"the program does not run: there is no socket at {directory}/nowhere/s, and no directory "
+        f"{directory}/nowhere: is the path right?"
+    )
+
+
+def test_name_whose_directory_is_not_there(private):
+    with pytest.raises(NotRunning) as caught:
+        send(Echo(1), "calc")
+    assert "is the path right?" not in str(caught.value)
+
+
+def test_path_that_is_no_utf8(directory, caplog):
+    """It works, and whatever is said of it can be printed."""
+    path = os.fsdecode(os.fsencode(directory) + b"/\xff\n.sock")
+    said = f"{directory}/\\xff\\n.sock"
+    with pytest.raises(NotRunning) as nobody:
+        send(Echo(1), path)
+    with Server(path, COMMANDS) as server:
+        assert server.address == path
+        assert said in repr(server)
+        with pytest.raises(AlreadyRunning) as twice:
+            Server(path, COMMANDS)
+        with Client(path, timeout=0.01) as client:
+            assert said in repr(client)
+            with pytest.raises(NotPolled) as silent:
+                client.call(Echo(1))
+            future = client.submit(Echo(2))
+            server.poll(Host())
+            assert future.result() == 2
+            with pytest.raises(UsageError) as oneself:
+                client.call(Echo(3), timeout=None)
+            future = client.submit(Echo(4))
+        server.close()
+        server._listener.close(unlink=False)
+    for caught in (nobody, twice, silent, oneself):
+        assert said in str(caught.value)
+        str(caught.value).encode()
+    directory_of = os.fsdecode(os.fsencode(directory) + b"/\xfe")
+    os.mkdir(directory_of)
+    os.chmod(directory_of, 0o777)
+    with pytest.raises(UnsafeAddress) as unsafe:
+        Server(f"{directory_of}/s", COMMANDS)
+    assert f"{directory}/\\xfe" in str(unsafe.value)
+    str(unsafe.value).encode()

@@ -10,7 +10,7 @@ import weakref
 from typing import Any
 
 import pytest
-from fake_server import Count, FakeServer
+from fake_server import Count, FakeServer, Hear
 from harness import PATIENCE, Echo, Take, full_backlog
 from loops import need
 
@@ -73,6 +73,13 @@ class InAsyncio:
         )
         return messages
 
+    async def within(self, seconds, function):
+        """Return what a function returns within the time, else None."""
+        try:
+            return await asyncio.wait_for(function(), seconds)
+        except TimeoutError:
+            return None
+
     async def until(self, condition):
         deadline = time.monotonic() + PATIENCE
         while not condition():
@@ -125,6 +132,10 @@ class InTrio(InAsyncio):
             nursery.start_soon(function)
             await self.until(condition)
             nursery.cancel_scope.cancel()
+
+    async def within(self, seconds, function):
+        with self.trio.move_on_after(seconds):
+            return await function()
 
     async def until(self, condition):
         with self.trio.fail_after(PATIENCE):
@@ -360,20 +371,148 @@ def test_slow_reader_of_a_stream(loop, fake):
     loop.run(main)
 
 
-def test_cancelled_reader_ends_the_stream(loop, fake):
+def test_cancelled_reader_leaves_the_stream_as_it_is(loop, fake):
     async def main():
-        async with loop.AsyncClient(fake.path) as client:
+        async with loop.AsyncClient(fake.path, timeout=0.05) as client:
             stream = client.stream(Count())
             connection = fake.accept()
             connection.next()
+            for _ in range(2):
+                await loop.cancelled_after(lambda: stream._waits, lambda: anext(stream))
+            # Nobody waits now, so nobody's time runs.
+            began = time.monotonic()
+            await loop.until(lambda: time.monotonic() > began + 0.06)
+            assert connection.is_silent
+            connection.say([1, 2, 1], [1, 2, 2])
+            assert [await anext(stream), await anext(stream)] == [1, 2]
+            connection.say([1, 0, "done"])
+            assert [piece async for piece in stream] == []
+            assert stream.result == "done"
 
-            async def pieces():
+    loop.run(main)
+
+
+def test_time_limit_of_ones_own_for_a_piece(loop, fake):
+    async def main():
+        async with loop.AsyncClient(fake.path) as client:
+            stream = client.stream(Count())
+            connection = await loop.accept(fake)
+            for number in range(5):
+                assert await loop.within(0.01, lambda: anext(stream)) is None
+                connection.say([1, 2, number])
+                assert await loop.within(PATIENCE, lambda: anext(stream)) == number
+            assert (stream.lost, stream.gaps) == (0, 0)
+            stream.close()
+
+    loop.run(main)
+
+
+def test_no_piece_is_lost_to_a_time_limit_of_ones_own(loop, fake):
+    """However the end of the time and the coming of the piece meet."""
+
+    async def main():
+        async with loop.AsyncClient(fake.path) as client:
+            stream = client.stream(Count())
+            connection = await loop.accept(fake)
+            got: list[int] = []
+            over = 0
+            said = 0
+            while len(got) < 200:
+                if said < 200 and (over + len(got)) % 3:
+                    connection.say([1, 2, said])
+                    said += 1
+                piece = await loop.within(
+                    0.00005 * (1 + (over + len(got)) % 7), lambda: anext(stream)
+                )
+                if piece is None:
+                    over += 1
+                else:
+                    got.append(piece)
+            assert got == list(range(200))
+            assert over, "some were too late"
+            stream.close()
+
+    loop.run(main)
+
+
+def test_stream_that_is_left_and_forgotten_is_cancelled(loop, fake):
+    async def main():
+        async with loop.AsyncClient(fake.path) as client:
+
+            async def read():
+                async for piece in client.stream(Count()):
+                    assert piece == 1
+                    break
+
+            async def speak():
+                connection = await loop.accept(fake)
+                connection.next()
+                connection.say([1, 2, 1], [1, 2, 2])
+                return connection
+
+            with pytest.warns(ResourceWarning, match="of Count> was left before its end"):
+                _, connection = await loop.together(read, speak)
+            assert connection.next() is None
+
+    loop.run(main)
+
+
+def test_stream_that_is_forgotten_in_a_cycle_is_cancelled(loop, fake):
+    async def main():
+        async with loop.AsyncClient(fake.path) as client:
+            cycle: list[Any] = [client.stream(Count())]
+            cycle.append(cycle)
+            connection = await loop.accept(fake)
+            connection.next()
+            del cycle
+            with pytest.warns(ResourceWarning, match="of Count> was left before its end"):
+                gc.collect()
+            assert connection.next() is None
+
+    loop.run(main)
+
+
+def test_stream_whose_reader_was_cancelled_and_is_forgotten_is_cancelled(loop, fake):
+    async def main():
+        async with loop.AsyncClient(fake.path) as client:
+            streams = [client.stream(Count())]
+            connection = await loop.accept(fake)
+            connection.next()
+
+            async def read():
+                stream = streams.pop()
                 async for _ in stream:
                     pass
 
-            began = time.monotonic()
-            await loop.cancelled_after(lambda: time.monotonic() > began + 0.01, pieces)
+            async def forget():
+                await loop.cancelled_after(lambda: not streams, read)
+                await loop.turn()  # until then asyncio holds the task's exception
+                gc.collect()
+
+            with pytest.warns(ResourceWarning, match="of Count> was left before its end"):
+                await forget()
             assert connection.next() is None
+
+    loop.run(main)
+
+
+def test_quiet_subscription_has_no_time_limit_of_the_client(loop, fake):
+    async def main():
+        async with loop.AsyncClient(fake.path, timeout=0.02) as client:
+            stream = client.stream(Hear())
+            connection = await loop.accept(fake)
+            connection.say([1, 2, 1])
+            assert await anext(stream) == 1
+            began = time.monotonic()
+
+            async def speak():
+                await loop.until(lambda: time.monotonic() > began + 0.05)
+                connection.say([1, 2, 2])
+
+            assert await loop.together(lambda: anext(stream), speak) == [2, None]
+            stream.close()
+            with pytest.raises(NotPolled, match="has not read Hear within"):
+                await anext(client.stream(Hear(), timeout=0.02))
 
     loop.run(main)
 

@@ -17,6 +17,7 @@ from ipcpoll.limits import LEAST_ERROR
 from ipcpoll.log import Log
 from ipcpoll.messages import Call
 from ipcpoll.protocol import ServerProtocol
+from ipcpoll.running import Running
 from ipcpoll.schema import CommandSet
 
 DECODER = Decoder()
@@ -57,6 +58,7 @@ class Conversation:
         self.caplog = caplog
         self.protocol = ServerProtocol(Limits(**limits), DECODER)
         self.log = Log(lambda: 0.0, 60.0)
+        self.running = Running()
 
     def take(self, name, fields=None, call_id=7):
         """Let the server take a call."""
@@ -68,7 +70,7 @@ class Conversation:
     def run(self, name, fields=None, ctx=0, call_id=7):
         """Return the reply of a call as it is on the wire."""
         call = self.take(name, fields, call_id)
-        return self.read(run(call, ctx, COMMANDS, self.protocol, self.log))
+        return self.read(run(call, ctx, COMMANDS, self.protocol, self.log, self.running))
 
     def fail(self, error, call_id=7):
         """Return the reply of a call that is refused with `error`."""

@@ -205,10 +205,10 @@ def test_slow_reader_of_a_topic_is_told_what_it_lost(server, client, program):
     program.topic.close()
     read = []
     deadline = time.monotonic() + PATIENCE
-    while not (stream._over and stream.has_come and not stream._unread):
+    while not (stream._flow._over and stream.has_come and not stream._flow._unread):
         assert time.monotonic() < deadline
         turn(server, client, program, 0)
-        while stream._unread:
+        while stream._flow._unread:
             read.append(stream.next_come())
     assert read == sorted(read)
     assert read[-1] == 99_999

@@ -9,8 +9,8 @@ import time
 import weakref
 
 import pytest
-from fake_server import Count, FakeServer, be_silent, poll_until
-from harness import PATIENCE, Echo, full_backlog, readable, wait_until
+from fake_server import Count, FakeServer, Hear, be_silent, poll_until
+from harness import PATIENCE, Echo, full_backlog, readable, run_python, wait_until
 
 from ipcpoll import (
     Busy,
@@ -113,7 +113,7 @@ def test_time_limit_is_for_each_piece(fake, client):
     wait_until(lambda: time.monotonic() > began + 0.06)
     connection.say(*pieces(1))
     assert next(stream) == 1, "nobody has waited yet"
-    with pytest.raises(NotAnswered, match=r"has not answered Count within 0\.05 s"):
+    with pytest.raises(NotAnswered, match=r"has sent no further piece of Count for 0\.05 s"):
         next(stream)
     with pytest.raises(NotAnswered):
         next(stream)
@@ -226,6 +226,276 @@ def test_close_of_the_client_ends_it(fake, client):
     with pytest.raises(PeerGone, match="this client closed the connection"):
         next(stream)
     stream.close()
+
+
+# ---------------------------------------------------------------------------------------------
+# Left and forgotten
+
+
+LEFT = "of Count> was left before its end"
+
+
+def in_a_thread(function):
+    thread = threading.Thread(target=function)
+    thread.start()
+    thread.join()
+
+
+def test_loop_that_is_left_cancels(fake, client):
+    def answer():
+        connection = fake.accept()
+        connection.next()
+        connection.say(*pieces(1, 2))
+        connections.append(connection)
+
+    connections = []
+    answerer = threading.Thread(target=answer)
+    answerer.start()
+
+    def read():
+        for piece in client.stream(Count()):
+            assert piece == 1
+            break
+
+    with pytest.warns(ResourceWarning, match=LEFT) as warned:
+        read()
+    answerer.join()
+    assert connections[0].next() is None
+    assert len(warned) == 1
+    assert list(client._pump._lines) == [client._line]
+
+
+def test_stream_that_is_forgotten_before_it_was_read(fake, client):
+    with pytest.warns(ResourceWarning, match=LEFT):
+        client.stream(Count())
+    connection = fake.accept()
+    connection.next()
+    assert connection.next() is None
+
+
+def test_stream_that_is_forgotten_before_there_is_a_connection(path, client):
+    with full_backlog(path):
+        stream = client.stream(Count())
+        with pytest.warns(ResourceWarning, match=LEFT):
+            del stream
+        assert client.next_deadline() is None
+
+
+def test_stream_in_a_cycle_is_cancelled_by_the_collector(fake, client):
+    cycle = [client.stream(Count())]
+    cycle.append(cycle)
+    connection = fake.accept()
+    connection.next()
+    del cycle
+    assert connection.is_silent
+    with pytest.warns(ResourceWarning, match=LEFT):
+        gc.collect()
+    assert connection.next() is None
+
+
+def test_stream_that_is_forgotten_in_another_thread(fake, client):
+    """It is only noted there, and the client's next method takes it up."""
+    streams = [client.stream(Count())]
+    connection = fake.accept()
+    connection.next()
+    with pytest.warns(ResourceWarning, match=LEFT):
+        in_a_thread(streams.clear)
+    assert connection.is_silent
+    assert client.pending
+    client.submit(Echo(1)).cancel()
+    assert connection.next() is None
+    assert not client.pending
+
+
+def test_loop_is_told_of_a_stream_that_is_forgotten_in_another_thread(fake, client):
+    client.fileno()
+    streams = [client.stream(Count())]
+    connection = fake.accept()
+    connection.next()
+    be_silent(client)
+    with pytest.warns(ResourceWarning, match=LEFT):
+        in_a_thread(streams.clear)
+    assert readable(client, PATIENCE)
+    client.poll()
+    assert connection.next() is None
+    be_silent(client)
+
+
+@pytest.mark.parametrize("in_loop", [False, True])
+def test_stream_that_is_forgotten_in_the_midst_of_a_method(fake, client, in_loop):
+    """As the collector does, which comes when it likes."""
+    if in_loop:
+        client.fileno()
+    streams = [client.stream(Count())]
+    connection = fake.accept()
+    connection.next()
+
+    def answer():
+        calls = fake.accept()
+        calls.say([calls.next()[0], 0, 5])
+
+    channel_of = client._line.post
+
+    def post(*arguments):
+        streams.clear()
+        assert connection.is_silent, "not in the midst of it"
+        return channel_of(*arguments)
+
+    client._line.post = post
+    answerer = threading.Thread(target=answer)
+    answerer.start()
+    with pytest.warns(ResourceWarning, match=LEFT):
+        assert client.call(Echo(1)) == 5
+    answerer.join()
+    assert connection.next() is None
+
+
+def test_stream_that_is_forgotten_inside_a_poll(fake, client):
+    streams = [client.stream(Count())]
+    forgotten = fake.accept()
+    forgotten.next()
+    got = []
+
+    def function(piece):
+        streams.clear()
+        got.append(piece)
+
+    end = client.stream(Count()).each(function)
+    fake.accept().say(*pieces(1, 2), [1, 0, "done"])
+    with pytest.warns(ResourceWarning, match=LEFT):
+        poll_until(client, end.done)
+    assert got == [1, 2]
+    assert forgotten.next() is None
+
+
+def test_streams_that_need_no_warning(fake, client):
+    """Those that have ended, were closed, are read by a function, or whose client was closed."""
+    stream = client.stream(Count())
+    fake.accept().say(*pieces(1), [1, 0, "done"])
+    assert next(stream) == 1
+    assert list(stream) == []
+    with client.stream(Count()):
+        pass
+    end = client.stream(Count()).each(lambda piece: None)
+    gc.collect()
+    assert not end.done(), "it goes on although nobody holds it"
+    end.cancel()
+    stream = client.stream(Count())
+    client.close()
+    del stream
+    gc.collect()
+
+
+def test_client_and_stream_that_are_forgotten_together(fake, path):
+    """Whoever of them goes first."""
+    for in_loop in (False, True):
+        client = Client(path)
+        if in_loop:
+            client.fileno()
+        stream = client.stream(Count())
+        connection = fake.accept()
+        connection.next()
+        cycle = [client, stream]
+        cycle.append(cycle)
+        del client, stream, cycle
+        with pytest.warns(ResourceWarning):
+            gc.collect()
+        assert connection.next() is None
+
+
+def test_many_streams_that_are_forgotten_lock_nobody_out(path, client):
+    """More of them than a server takes in."""
+    source = (
+        "import select, sys, fake_server, ipcpoll\n"
+        "from harness import Echo, Host\n"
+        "limits = ipcpoll.Limits(max_clients=8)\n"
+        "with ipcpoll.Server(sys.argv[1], [Echo, fake_server.Hear], limits=limits) as server:\n"
+        "    print('ready')\n"
+        "    while True:\n"
+        "        select.select([server], [], [])\n"
+        "        server.poll(Host())\n"
+    )
+    process = run_python(source, path)
+    try:
+        assert process.stdout.readline() == "ready\n"
+        for _ in range(40):
+            with pytest.warns(ResourceWarning, match="of Hear> was left"):
+                client.stream(Hear())
+            assert client.call(Echo(1)) == 1
+    finally:
+        process.kill()
+        process.communicate()
+
+
+def test_map_that_is_left_and_forgotten_gives_up_its_calls(fake, client):
+    """In another thread it is only noted, and what is used next takes it up."""
+    commands = client.map(map(Echo, range(6)), depth=4)
+
+    def answer():
+        connections.append(fake.accept())
+        for _ in range(4):
+            connections[0].next()
+        connections[0].say([1, 0, 0])
+
+    connections = []
+    answerer = threading.Thread(target=answer)
+    answerer.start()
+    assert next(commands) == 0
+    answerer.join()
+    (connection,) = connections
+    iterators = [commands]
+    del commands
+    in_a_thread(iterators.clear)
+    assert connection.is_silent
+    client.submit(Echo(9)).cancel()
+    assert [connection.next() for _ in range(3)] == [[2], [3], [4]]
+
+
+# ---------------------------------------------------------------------------------------------
+# Subscriptions
+
+
+def test_quiet_subscription_has_no_time_limit(fake, path):
+    with Client(path, timeout=0.01) as client:
+        stream = client.stream(Hear())
+        connection = fake.accept()
+        connection.say(*pieces(1))
+        assert next(stream) == 1
+        began = time.monotonic()
+
+        def speak():
+            wait_until(lambda: time.monotonic() > began + 0.05)
+            connection.say(*pieces(2))
+
+        speaker = threading.Thread(target=speak)
+        speaker.start()
+        assert next(stream) == 2
+        speaker.join()
+        stream.close()
+
+
+def test_quiet_subscription_in_a_loop_has_no_time_limit(fake, path):
+    with Client(path, timeout=0.01) as client:
+        got = []
+        end = client.stream(Hear()).each(got.append)
+        connection = fake.accept()
+        connection.say(*pieces(1))
+        poll_until(client, lambda: got == [1])
+        assert client.next_deadline() is None
+        began = time.monotonic()
+        poll_until(client, lambda: time.monotonic() > began + 0.05)
+        assert not end.done()
+        connection.say(*pieces(2))
+        poll_until(client, lambda: got == [1, 2])
+        end.cancel()
+
+
+def test_subscription_with_a_time_limit(fake, client):
+    stream = client.stream(Hear(), timeout=0.02)
+    fake.accept().say(*pieces(1))
+    assert next(stream) == 1
+    with pytest.raises(NotAnswered, match=r"has sent no further piece of Hear for 0\.02 s"):
+        next(stream)
 
 
 # ---------------------------------------------------------------------------------------------
@@ -381,7 +651,7 @@ def test_unread_pieces_are_bounded(fake, client, reader):
     sent = connection.fill([1, 2, 7])
     while readable(client):
         client.poll()
-    assert len(stream._unread) == 64
+    assert len(stream._flow._unread) == 64
     read = 0
     if reader == "slow":
         for _ in range(40):
@@ -389,7 +659,7 @@ def test_unread_pieces_are_bounded(fake, client, reader):
         read = 40
         assert readable(client)
         be_silent(client)
-        assert len(stream._unread) == 64
+        assert len(stream._flow._unread) == 64
     ender = threading.Thread(target=connection.say, args=[[1, 0, "done"]])
     ender.start()
     assert len(list(stream)) + read == sent
@@ -550,8 +820,9 @@ def test_piece_stays_while_its_reading_is_interrupted(fake, client, monkeypatch)
         monkeypatch.undo()
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("ipcpoll.stream.decoded", interrupted)
+    monkeypatch.setattr("ipcpoll.flow.decoded", interrupted)
     with pytest.raises(KeyboardInterrupt):
         next(stream)
     assert next(stream) == 2
     assert stream.lost == 0
+    stream.close()

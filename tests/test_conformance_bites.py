@@ -15,7 +15,7 @@ from typing import Any, ClassVar
 import case_select
 import pytest
 
-from ipcpoll import testing, testing_late
+from ipcpoll import UsageError, testing, testing_late
 from ipcpoll.adapters.select_loop import SelectorAttachment
 from ipcpoll.testing import AdapterConformance
 
@@ -258,7 +258,12 @@ class DrainsAll(Reporting):
         return False
 
 
-@broken("asynchronous_command", "asynchronous_generator", runs_coroutines=True)
+@broken(
+    "asynchronous_command",
+    "asynchronous_generator",
+    "command_that_closes_the_server_and_answers",
+    runs_coroutines=True,
+)
 class RunsNoCoroutines(Reporting):
     """It says that it does."""
 
@@ -388,6 +393,55 @@ class BelievesInStaleEvents(Reporting):
     def _serve(self) -> bool:
         self._pollable.poll(self._ctx, max_seconds=self._max_seconds)
         return False
+
+
+@broken("second_attachment_to_the_same_loop")
+class TakesASecond(Reporting):
+    """As most loops do: the second reader takes the first one's place, or both are kept."""
+
+    def _loop_id(self) -> object:
+        return self
+
+    def _watch(self) -> None:
+        if self._fd in self._selector.get_map():
+            self._key = self._selector.modify(self._fd, selectors.EVENT_READ, self)
+        else:
+            super()._watch()
+
+
+@broken("second_attachment_to_the_same_loop")
+class RefusesOnlyWhatIsWatched(Reporting):
+    """A paused attachment is forgotten; when it is resumed there are two."""
+
+    def _loop_id(self) -> object:
+        return self
+
+    def _watch(self) -> None:
+        try:
+            super()._watch()
+        except UsageError:
+            raise UsageError("attached to this loop already") from None
+
+
+@broken("callback_that_calls_its_own_server", tells_callbacks=True)
+class KnowsNoCallbacks(Reporting):
+    """It says that it does."""
+
+
+@broken("attached_again_after_the_loop_has_ended")
+class PilesUp(Reporting):
+    """Nobody looks whether a loop has ended."""
+
+    def _loop_has_ended(self) -> bool:
+        return False
+
+
+@broken("attached_again_after_the_loop_has_ended")
+class OneLoopForAll(PilesUp):
+    """The loop that has ended keeps the next one from serving."""
+
+    def _loop_id(self) -> object:
+        return type(self)
 
 
 @broken("loop_sleeps_beside_what_was_taken_out")

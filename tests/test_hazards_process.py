@@ -553,6 +553,28 @@ def test_hazard_66_memory_that_fails_costs_one_connection(directory, failures):
 # 67: the log
 
 
+def test_every_traceback_that_a_client_is_told_of_is_in_the_log(make_server, connect, caplog):
+    """The second one of a command, in the same minute."""
+
+    @dataclass
+    class Fail:
+        how: int
+
+        def process(self, ctx: Host) -> None:
+            if self.how == 1:
+                raise ValueError("the first")
+            {}["the second"]
+
+    server = make_server([Fail])
+    peer = connect(server)
+    peer.send(*(call(i, "Fail", how=1 + i % 2) for i in range(6)))
+    told = answers(server, peer, 6)
+    assert {body["code"] for _, _, body in told} == {"internal"}
+    assert caplog.text.count("Traceback") == 2
+    assert "ValueError: the first" in caplog.text
+    assert "KeyError: 'the second'" in caplog.text
+
+
 def test_hazard_67_flood_of_mishaps_is_a_line_for_each_kind(server, connect, caplog):
     host = Host(do=lambda: 1 / 0)
     for _ in range(10):

@@ -386,7 +386,7 @@ def test_hazard_04_lock_that_was_replaced_meanwhile_is_no_lock(directory, monkey
         os.unlink(path + ".lock")
         other = os.open(path + ".lock", os.O_RDWR | os.O_CREAT, 0o600)
         flock(other, fcntl.LOCK_EX)
-        os.write(other, b"4711\n")
+        os.write(other, b"%d\n" % os.getpid())
         held.append(other)
 
     flock = fcntl.flock
@@ -395,7 +395,7 @@ def test_hazard_04_lock_that_was_replaced_meanwhile_is_no_lock(directory, monkey
     before = descriptors()
     with pytest.raises(AlreadyRunning) as caught:
         Server(path, Echo)
-    assert caught.value.pid == 4711
+    assert caught.value.pid == os.getpid()
     assert os.listdir(directory) == ["s.lock"], "it is the other's"
     os.close(held[0])
     assert descriptors() == before

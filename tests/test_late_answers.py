@@ -373,7 +373,7 @@ def test_a_deferred_that_is_cancelled_is_no_unhandled_error(server, desk, fails)
                 words = "AskTwisted raised RuntimeError: no"
             else:
                 peer.send(encode([1]))
-                words = "the call was cancelled"
+                words = "the call was cancelled; it had begun, and may have run"
             [[_, kind, body]] = replies(server, peer, 1, desk)
             assert (kind, body["message"]) == (1, words)
             desk.futures[1].callback(4)
@@ -628,8 +628,12 @@ def test_close_cancels_what_is_in_flight_and_says_so(server, desk):
     with Peer(server) as peer:
         start(server, peer, desk, call(1, "Ask"), call(2, "Ask"), call(None, "Ask"))
         server.close()
-        [[call_id, kind, body]] = peer.received()
-        assert (call_id, kind, body["code"]) == (None, 1, "shutting-down")
+        *told, farewell = peer.received()
+        for call_id, (told_id, kind, body) in zip((1, 2), told, strict=True):
+            assert (told_id, kind, body["code"]) == (call_id, 1, "shutting-down")
+            assert body["data"] == {"began": True}
+        assert farewell[0] is None
+        assert "data" not in farewell[2]
         assert all(future.cancelled() for future in desk.futures)
         desk.futures.clear()
 
@@ -640,9 +644,10 @@ def test_close_sends_the_answers_that_are_ready(server, desk):
         start(server, peer, desk, call(1, "Ask"), call(2, "Ask"))
         desk.futures[0].set_result(5)
         server.close()
-        answer, farewell = peer.received()
+        answer, other, farewell = peer.received()
         assert answer == [1, 0, 5]
-        assert farewell[2]["code"] == "shutting-down"
+        assert (other[0], other[2]["code"]) == (2, "shutting-down")
+        assert (farewell[0], farewell[2]["code"]) == (None, "shutting-down")
 
 
 def test_close_sends_an_answer_that_waits_for_a_command_of_its_client(socket_path, desk):
@@ -675,9 +680,14 @@ def test_a_command_that_closes_and_answers_later(socket_path):
     with Server(socket_path, Stop) as server, Peer(server) as peer:
         peer.send(call(1, "Stop"))
         server.poll(server, max_commands=1)  # there is no turn after it
-        [[_, kind, body]] = peer.received()
-        assert (kind, body["code"]) == (1, "shutting-down")
-        assert futures[0].cancelled()
+        assert peer.received() == []
+        assert server.stats()["clients"] == 1
+        futures[0].set_result(5)
+        answer, farewell = peer.received()
+        assert answer == [1, 0, 5]
+        assert (farewell[0], farewell[2]["code"]) == (None, "shutting-down")
+        assert peer.ended
+        assert server.stats()["clients"] == server.stats()["in_flight"] == 0
 
 
 def test_finished_after_close_is_not_heard(server, desk):

@@ -4,7 +4,7 @@ import logging
 
 import pytest
 
-from ipcpoll.log import MOST_SHOWN, Log, describe, logger
+from ipcpoll.log import MOST_SHOWN, MOST_TRACEBACKS, Log, describe, logger
 
 
 class Clock:
@@ -64,6 +64,93 @@ def test_hazard_67_one_line_of_a_kind_in_a_time_and_the_others_are_counted(misha
     clock.now += 100
     mishaps.warning("kind", "number 7")
     assert lines()[2:] == ["number 7"]
+
+
+def raised(function, *arguments):
+    """Return what a function raises, with its traceback."""
+    try:
+        function(*arguments)
+    except Exception as error:
+        return error
+    raise AssertionError("it did not raise")
+
+
+def fails_at_two_places(first):
+    if first:
+        raise ValueError("the same words")
+    raise ValueError("the same words")
+
+
+def calls(first):
+    if first:
+        fails_at_two_places(True)
+    fails_at_two_places(True)
+
+
+def fails_for(reason):
+    try:
+        raise reason
+    except Exception:
+        raise ValueError("the same words") from reason
+
+
+def fails_within(depth):
+    if depth:
+        fails_within(depth - 1)
+    raise RecursionError
+
+
+def test_each_traceback_is_a_kind_and_is_counted_apart(mishaps, clock, lines):
+    """At another place, by another way, for another reason, of another type."""
+    errors = [
+        raised(fails_at_two_places, True),
+        raised(fails_at_two_places, False),
+        raised(calls, True),
+        raised(calls, False),
+        raised(fails_for, KeyError()),
+        raised(fails_for, OSError()),
+    ]
+    for error in errors * 3:
+        mishaps.exception("kind", str(errors.index(error)), error)
+    assert lines() == ["0", "1", "2", "3", "4", "5"]
+    mishaps.exception("other", "another command", errors[0])
+    assert lines()[6:] == ["another command"]
+    clock.now += 60
+    mishaps.exception("kind", "1", errors[1])
+    assert lines()[7:] == ["1 (2 more of this kind in the last 60 s)"]
+
+
+def test_the_same_traceback_is_no_other_however_often_it_was_raised_or_deep(mishaps, lines):
+    for depth in (2, 5, 50):
+        mishaps.exception("kind", f"depth {depth}", raised(fails_within, depth))
+    assert lines() == ["depth 2"]
+
+
+def test_chain_that_has_no_end_is_cut(mishaps, lines):
+    error, other = raised(calls, True), raised(calls, False)
+    error.__cause__, other.__cause__ = other, error
+    mishaps.exception("kind", "first", error)
+    mishaps.exception("kind", "again", error)
+    assert lines() == ["first"]
+    error.__cause__ = other.__cause__ = None
+
+
+def test_hazard_67_tracebacks_that_are_told_apart_are_bounded(mishaps, clock, lines):
+    """A client that can choose which way a command goes can't fill the log."""
+    errors = []
+    for number in range(100):
+        namespace = {}
+        exec(compile("\n" * number + "def fail(): raise ValueError", "f", "exec"), namespace)
+        errors.append(raised(namespace["fail"]))
+    for number, error in enumerate(errors):
+        mishaps.exception("kind", str(number), error)
+    assert lines() == [str(number) for number in range(MOST_TRACEBACKS + 1)]
+    mishaps.exception("other", "another command", errors[0])
+    assert lines()[-1] == "another command"
+    clock.now += 60
+    mishaps.exception("kind", "later", errors[-1])
+    assert lines()[-1] == "later"
+    del errors
 
 
 def test_kinds_are_counted_apart(mishaps, lines):

@@ -425,7 +425,7 @@ def test_second_thread_that_comes_in_at_the_same_moment(server, peer):
     events = server._ready()
     server._inside["thread"] = -1  # it was there first, after both had seen what is ready
     with pytest.raises(UsageError, match="another thread"):
-        server._poll_outermost(events, Host(), None, None)
+        server._poll_outermost(events, Host(), None, None, server._round.serial)
     server._inside.clear()
     assert answers(server, peer, 1) == [[1, 0, 1]]
 

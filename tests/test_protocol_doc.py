@@ -7,6 +7,7 @@ import socket
 import subprocess
 import sys
 from collections.abc import Iterator
+from concurrent.futures import Future
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, time, timedelta
 from decimal import Decimal
@@ -18,8 +19,10 @@ import cbor2
 import pytest
 from documents import Block, blocks, read
 from harness import PATIENCE, Peer, serve_until
+from wire import TEXT as TEXT_ITEM
+from wire import head
 
-from ipcpoll import Client, Limits, NotPolled, Server, errors
+from ipcpoll import Cancelled, Client, Limits, NotPolled, Server, ShuttingDown, errors
 from ipcpoll.codec import Decoder, encode
 from ipcpoll.framing import FrameBuffer, frame
 from ipcpoll.limits import MAX_DEPTH
@@ -36,6 +39,7 @@ TITLES = [
     "cancel",
     "error",
     "piece",
+    "begun",
     "farewell",
 ]
 TEXT = " ".join(read(DOCUMENT).split())
@@ -57,6 +61,12 @@ class Push:
     def process(self, ctx: list[int]) -> int:
         ctx.append(self.x)
         return len(ctx)
+
+
+@dataclass
+class Later:
+    def process(self, ctx: list[int]) -> Future[int]:
+        return Future()
 
 
 @dataclass
@@ -145,7 +155,7 @@ def test_meanings(title: str) -> None:
     lines = list(hex_lines(hex_blocks()[title]))
     end = len(shown(title))
     begin = 0
-    for data, meaning in lines:
+    for at, (data, meaning) in enumerate(lines):
         begin += len(data)
         for text in re.findall(r'"([^"]*)"', meaning):
             assert text.encode() in data, meaning
@@ -155,7 +165,10 @@ def test_meanings(title: str) -> None:
             assert int(match[1]) == end - begin
             assert data == frame(bytes(end - begin))[2 : len(data) + 2]
         if match := re.search(r"^text of (\d+) bytes", meaning):
-            assert int(match[1]) == end - begin
+            behind = [re.findall(r'"([^"]*)"', words) for _, words in lines[at + 1 :]]
+            text = shown(title)[begin : begin + int(match[1])].decode()
+            assert "".join(word for words in behind for word in words).startswith(text)
+            assert data == head(TEXT_ITEM, int(match[1]))
 
 
 def test_frames_of_the_client(address: str) -> None:
@@ -212,6 +225,15 @@ def test_farewell(server: Server[list[int]]) -> None:
         assert peer.socket.recv(65536) == b""
 
 
+def test_begun_and_farewell(address: str) -> None:
+    with Server(address, Add | Later) as server, Peer(server) as peer:
+        peer.call(5, "Later")
+        serve_until(server, lambda: server.stats()["in_flight"], [])
+        peer.send(shown("call"))
+        server.close()
+        assert peer.socket.recv(65536) == shown("begun") + shown("farewell")
+
+
 def test_piece() -> None:
     """No server sends one yet; the protocol of both ends knows it."""
     client, server = ClientProtocol(Limits(), Decoder()), ServerProtocol(Limits(), Decoder())
@@ -223,14 +245,17 @@ def test_piece() -> None:
     assert client.next_response() == Piece(4, "abc")
 
 
-@pytest.mark.parametrize("title", ["error", "farewell"])
+@pytest.mark.parametrize("title", ["error", "farewell", "begun"])
 def test_client_takes_errors(title: str) -> None:
     client = ClientProtocol(Limits(), Decoder())
     client.call(2, b"\x83\x02\x61A\xa0")
+    client.call(5, b"\x83\x05\x61A\xa0")
     client.receive(shown(title))
     response = client.next_response()
     assert isinstance(response, Failure)
-    assert response.call_id == (2 if title == "error" else None)
+    assert response.call_id == {"error": 2, "farewell": None, "begun": 5}[title]
+    assert isinstance(response.error, Cancelled | ShuttingDown)
+    assert response.error.began is (title == "begun")
 
 
 # ---------------------------------------------------------------------------------------------

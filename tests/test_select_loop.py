@@ -201,7 +201,7 @@ def test_attached_twice_to_one_selector(
 ) -> None:
     """The selector refuses, and the first attachment stays."""
     attachment = select_loop.attach(fake, None, selector)
-    with pytest.raises(KeyError, match="already registered"):
+    with pytest.raises(UsageError, match="attached to this loop already"):
         select_loop.attach(fake, None, selector)
     assert fake.attachments == {attachment}
     fake.ready()

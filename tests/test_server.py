@@ -237,7 +237,8 @@ def test_directory_that_is_not_there(directory):
     with pytest.raises(FileNotFoundError) as caught:
         Server(f"{directory}/nowhere/s", Echo)
     assert str(caught.value) == (
-        f"[Errno 2] no socket can be made here: No such file or directory: '{directory}/nowhere'"
+        "[Errno 2] no socket can be made here: No such file or directory; make the directory "
+        f"first, it is never made for a path: '{directory}/nowhere'"
     )
     assert len(os.listdir("/proc/self/fd")) == before
 

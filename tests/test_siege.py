@@ -209,6 +209,9 @@ def test_hazard_30_clients_that_are_stopped_or_killed(siege, how):
             client.send_signal(how)
         if how == signal.SIGSTOP:
             wait_until(lambda: all(peer.is_stopped(client.pid) for client in clients))
+        else:
+            for client in clients:  # its connection ends when it does, which may take a while
+                client.wait(PATIENCE)
         serve_good_client(at, good)
     said = at.end()
     assert said["clients"] == (4 if how == signal.SIGSTOP else 0)

@@ -108,10 +108,11 @@ def test_lock_whose_owner_serves_nobody(path):
     fd = os.open(path + ".lock", os.O_RDWR | os.O_CREAT, 0o600)
     try:
         fcntl.flock(fd, fcntl.LOCK_EX)
-        os.write(fd, b"4711\n")
-        with pytest.raises(AlreadyRunning, match=r"\(pid 4711\)") as caught:
+        pid = os.getpid()
+        os.write(fd, b"%d\n" % pid)
+        with pytest.raises(AlreadyRunning, match=rf"\(pid {pid}\)") as caught:
             serve_or_send(path, COMMANDS, Echo(1), timeout=0.03)
-        assert caught.value.pid == 4711
+        assert caught.value.pid == pid
         assert "there is no socket" in str(caught.value.__cause__)
         with pytest.raises(AlreadyRunning):
             serve_or_send(path, COMMANDS, Echo(1), timeout=0)

@@ -80,6 +80,9 @@ class Noted(Attachment):
         self.told: list[str] = []
         super().__init__(pollable, None, None)
 
+    def _loop_id(self) -> object:
+        return self  # each in a loop of its own
+
     def _watch(self) -> None:
         self.told.append("watch")
 

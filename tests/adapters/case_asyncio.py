@@ -40,6 +40,7 @@ class AsyncioConformance(ClientCases, AttachingCases):
         self.loop.call_later(seconds, function)
 
     runs_coroutines = True
+    tells_callbacks = True
 
     async def sleep(self, seconds):
         await asyncio.sleep(seconds)

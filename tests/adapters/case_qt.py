@@ -67,6 +67,7 @@ class Canvas(QtWidgets.QWidget):
 
 class TestQt(RedrawConformance if ON_A_SCREEN else AdapterConformance):
     can_nest = True
+    tells_callbacks = True
 
     def open_loop(self):
         self.said = []
@@ -201,6 +202,18 @@ class TestQt(RedrawConformance if ON_A_SCREEN else AdapterConformance):
         self.run_to_the_end()
         assert thread.wait(round(PATIENCE * 1000))
         assert seen == [(3, True)]
+
+    def test_parents_in_one_thread_are_one_loop(self):
+        fake = FakePollable()
+        attachment = self.attach(fake, None)
+        with pytest.raises(UsageError, match="attached to this loop already"):
+            qt_loop.attach(fake, None, self.window)
+        attachment.detach()
+        qt_loop.attach(fake, None, self.window)
+        fake.ready()
+        self.run(seconds=0.05)
+        fake.close()
+        assert len(fake.polls) == 1
 
     # How long it lives
 

@@ -19,6 +19,7 @@ from ipcpoll.testing import PATIENCE, Do, Echo, FakePollable, polled
 
 class TestTk(ClientCases, RedrawConformance):
     can_nest = True
+    tells_callbacks = True
 
     def open_loop(self):
         self.root = tkinter.Tk()
@@ -58,6 +59,19 @@ class TestTk(ClientCases, RedrawConformance):
 
     def show(self, number):
         self.label["background"] = colour(number)
+
+    # The other window
+
+    def test_second_window_of_the_thread(self):
+        """Tcl has one list of descriptors for both: the second attachment would end the first."""
+        server, ctx = self.make_server()
+        other = tkinter.Tk()
+        attachment = self.attach(server, ctx)
+        with pytest.raises(UsageError, match="attached to this loop already"):
+            tk_loop.attach(server, ctx, other)
+        other.destroy()
+        self.run(self.asking(server))
+        assert server.attachments == {attachment}
 
     # The window's end
 

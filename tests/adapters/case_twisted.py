@@ -56,6 +56,7 @@ class TestTwisted(ClientCases, AttachingCases):
     forgets_closed_descriptors = REACTOR != "epoll"
 
     runs_coroutines = True
+    tells_callbacks = True
 
     async def sleep(self, seconds):
         await deferLater(reactor, seconds)

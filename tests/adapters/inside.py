@@ -49,6 +49,7 @@ class Inside(AttachingCases):
         return self.adapter.attach(pollable, ctx, self.group, max_seconds=max_seconds)
 
     runs_coroutines = True
+    tells_callbacks = True
 
     async def sleep(self, seconds):
         await self.library.sleep(seconds)
@@ -341,7 +342,7 @@ class Serving:
         fake.close()
 
     def test_second_task_for_the_same_server(self):
-        """It is refused, whichever has its turn just then; the first one goes on."""
+        """It is refused, whichever has its turn just then, and while the first is paused."""
         server, ctx = self.make_server()
 
         async def main():
@@ -349,23 +350,26 @@ class Serving:
                 first = await group.start(self.adapter.serve, server, ctx)
                 for _ in range(5):
                     await self.in_thread(self.ask, server)
-                    with pytest.raises(UsageError, match="another task"):
-                        await group.start(self.adapter.serve, server, ctx)
-                    with pytest.raises(UsageError, match="another task"):
-                        self.adapter.attach(server, ctx, group)
+                    await self.refused(server, ctx, group)
                     assert server.attachments == {first}
                 first.pause()
+                await self.refused(server, ctx, group)
+                assert server.attachments == {first}
+                first.detach()
                 second = await group.start(self.adapter.serve, server, ctx)
-                with pytest.raises(UsageError, match="another task"):
-                    first.resume()
-                await self.in_thread(self.ask, server)
-                assert server.attachments == {first, second}
-                second.detach()
                 first.resume()
                 await self.in_thread(self.ask, server)
+                assert server.attachments == {second}
                 server.close()
 
         self.run(main)
+
+    async def refused(self, server, ctx, group):
+        already = "attached to this loop already"
+        with pytest.raises(UsageError, match=already):
+            await group.start(self.adapter.serve, server, ctx)
+        with pytest.raises(UsageError, match=already):
+            self.adapter.attach(server, ctx, group)
 
     def test_closed_before(self):
         server, ctx = self.make_server()
@@ -467,7 +471,11 @@ class Serving:
     def test_run_that_ends_in_the_midst(self):
         """Attached, and the library's loop is gone without a word to its tasks."""
         server, ctx = self.make_server()
-        attachment = self.adapter.attach(server, ctx, Never())
+
+        async def main():
+            return self.adapter.attach(server, ctx, Never())
+
+        attachment = self.run(main)
         assert attachment.attached
         server.close()
         assert not attachment.attached

@@ -50,15 +50,10 @@ def run(*command: str | Path) -> str:
     return done.stdout
 
 
-def make(directory: str, exact: dict[str, str], python: str | None = None) -> Path:
-    """Make an environment that can run the suite, with these versions; return its Python."""
-    run(".ci/environment", directory, "test", *([python] if python else []))
-    made = ROOT / directory / "bin" / "python"
-    if exact:
-        # A newer one may be there, also a system's, which this environment sees.
-        wanted = [f"{name}=={version}" for name, version in exact.items()]
-        run(made, "-m", "pip", "install", "-q", "--disable-pip-version-check", *wanted)
-    return made
+def make(directory: str, releases: str, python: str | None = None) -> Path:
+    """Make an environment with the releases of a list in .ci/pinned; return its Python."""
+    run(".ci/environment", directory, releases, *([python] if python else []))
+    return ROOT / directory / "bin" / "python"
 
 
 def version(python: Path, name: str) -> str:

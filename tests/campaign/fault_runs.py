@@ -32,6 +32,7 @@ from harness import Host, Peer, call, readable
 from interrupting import LATE_COMMANDS
 
 from ipcpoll import IpcError, Limits, Server
+from ipcpoll.log import way_of
 
 COMMANDS = [*BASIC, *LATE_COMMANDS]
 LIMITS = Limits(accept_pause_seconds=0.002, max_clients=6)
@@ -58,7 +59,10 @@ class Lines(logging.Handler):
         self.lines: list[str] = []
 
     def emit(self, record: logging.LogRecord) -> None:
-        self.lines.append(record.getMessage())
+        line = record.getMessage()
+        if record.exc_info and record.exc_info[1] is not None:
+            line += f" (way {way_of(record.exc_info[1]):x})"  # each traceback may have its line
+        self.lines.append(line)
 
 
 class Caller(Peer):

@@ -46,7 +46,7 @@ def campaign(seconds: float) -> Figures:
     python = find()
     if python is None:
         return {"free-threaded CPython": f"none found here: no {' and no '.join(VERSIONS)}"}
-    made = environments.make(".venv-free-threaded", {}, python)
+    made = environments.make(".venv-free-threaded", "test", python)
     environments.run(made, "-X", "gil=0", "-c", IS_GIL_OFF)
     return {"free-threaded CPython": python, **environments.run_suite(made, "-m", "not once")}
 

@@ -56,7 +56,8 @@ from part import Figures, run_as_program  # noqa: E402
 
 MODULES: Final = ("framing", "codec", "messages", "protocol")
 TESTS: Final = tuple(
-    f"tests/test_{name}.py" for name in ("framing", "codec", "protocol", "specialized")
+    f"tests/test_{name}.py"
+    for name in ("framing", "codec", "strictness", "protocol", "specialized")
 )
 EXPLAINED: Final = Path(__file__).with_name("explained_mutants.toml")
 LEAST_SCORE: Final = 90.0

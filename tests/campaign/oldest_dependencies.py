@@ -1,7 +1,8 @@
-"""The suite with the oldest versions of cbor2 and msgspec that pyproject.toml allows.
+"""The suite with the oldest releases that pyproject.toml allows.
 
-It makes ``.venv-oldest`` beside the other environments. How long it takes is not to be chosen: the
-suite runs once.
+`make oldest` runs all tests with them; this leaves out those of the loops. It makes
+``.venv-oldest`` beside the other environments. How long it takes is not to be chosen: the suite
+runs once.
 
     python tests/campaign/oldest_dependencies.py
 """
@@ -21,7 +22,7 @@ from part import Figures, run_as_program
 def campaign(seconds: float) -> Figures:
     """Run the suite once."""
     floors = environments.floors()
-    python = environments.make(".venv-oldest", floors)
+    python = environments.make(".venv-oldest", "oldest")
     found = {name: environments.version(python, name) for name in floors}
     assert found == floors, found
     return {**found, **environments.run_suite(python)}

@@ -47,7 +47,7 @@ def until_there_is_room(act: Callable[[], T]) -> T:
             return act()
         except Busy as error:
             counts["turned away"] += 1
-            if not error.told_to_all or time.monotonic() > deadline:
+            if error.began or not error.told_to_all or time.monotonic() > deadline:
                 raise
             select.select([], [], [], 0.01)
 
