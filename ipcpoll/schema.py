@@ -33,7 +33,7 @@ from . import codec
 from .annotations import Reader, is_record, kind_of, members_of, return_annotation
 from .answers import Kind, promise_of
 from .constraints import shown
-from .errors import InvalidArguments, UnknownCommand, WireError
+from .errors import InvalidArguments, UnknownCommand, UnsafeDependency, WireError
 from .forms import (
     SCALARS,
     Either,
@@ -372,7 +372,7 @@ def _explained(form: Form, plain: Any, place: str, error: Exception, *, lenient:
 
 @functools.cache
 def _prove_msgspec() -> None:
-    """Raise RuntimeError where this msgspec converts what must be refused.
+    """Raise UnsafeDependency where this msgspec converts what must be refused.
 
     It is strict in the releases that ipcpoll was tested with, and what comes in is converted by it.
     """
@@ -381,7 +381,7 @@ def _prove_msgspec() -> None:
             convert(plain, kind)
         except msgspec.ValidationError:
             continue
-        raise RuntimeError(
+        raise UnsafeDependency(
             f"msgspec {msgspec.__version__} takes {plain!r} for {kind}: ipcpoll can't use this "
             "release; install another"
         )

@@ -906,7 +906,8 @@ def test_hazard_43_integer_that_can_not_be_shown_is_no_trouble_for_the_log(
     peer = connect(server)
     peer.send(call(1, "Anything"), call(None, "Anything"), call(2, "Echo", value=2))
     [[call_id, kind, error], good] = answers(server, peer, 2, Host(do=do))
-    assert (call_id, kind, error["code"]) == (1, 1, "internal")
+    assert (call_id, kind) == (1, 1)
+    assert error["code"] in ("internal", "odd"), "what refuses keeps its code"
     assert good == [2, 0, 2]
     assert caplog.records
     assert all(len(record.getMessage()) < 700 for record in caplog.records)

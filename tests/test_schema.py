@@ -46,7 +46,7 @@ from ipcpoll import schema
 from ipcpoll.answers import Kind, Subscription, Turn, is_deferred
 from ipcpoll.codec import Decoder, encode
 from ipcpoll.command import Command
-from ipcpoll.errors import WireError
+from ipcpoll.errors import UnsafeDependency, WireError
 from ipcpoll.framing import frame
 from ipcpoll.limits import DEFAULT_LIMITS
 from ipcpoll.protocol import ServerProtocol
@@ -1689,7 +1689,9 @@ def test_msgspec_that_is_not_strict_makes_no_command(monkeypatch):
     schema._prove_msgspec.cache_clear()
     strict = msgspec.convert
     monkeypatch.setattr(msgspec, "convert", lambda *a, **k: strict(*a, **k, strict=False))
-    with pytest.raises(RuntimeError, match=rf"^msgspec {re.escape(msgspec.__version__)} takes "):
+    with pytest.raises(
+        UnsafeDependency, match=rf"^msgspec {re.escape(msgspec.__version__)} takes "
+    ):
         schema._prove_msgspec()
     monkeypatch.undo()
     schema._prove_msgspec()
