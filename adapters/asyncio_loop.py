@@ -14,12 +14,10 @@ generator: it runs as a task then, and its client's cancel or going away cancels
 from __future__ import annotations
 
 import asyncio
-from collections import Counter
 from collections.abc import Callable
-from functools import cached_property
 from typing import Any
 
-from ipcpoll import Attachment, AwaitingClient, Client, Pollable, UsageError
+from ipcpoll import Attachment, AwaitingClient, Client, Pollable
 
 
 class AsyncioAttachment(Attachment):
@@ -99,45 +97,15 @@ class AsyncClient(AwaitingClient):
             async for piece in client.stream(Watch()):
                 ...
 
-    One client serves several loops, one after the other: ``asyncio.run`` again and again, or a loop
-    that is left and run again later. It raises UsageError in a second loop while the first one
-    runs, in another thread.
+    One client serves several loops, one after the other. It raises UsageError in a second one while
+    the first runs, in another thread.
     """
 
-    @cached_property
-    def _attachments(self) -> dict[asyncio.AbstractEventLoop, AsyncioAttachment]:
-        return {}
-
-    @cached_property
-    def _waiting(self) -> Counter[asyncio.AbstractEventLoop]:
-        """How many tasks wait in each loop."""
-        return Counter()
-
-    def close(self) -> None:
-        """Close it, and leave nothing in the loop. Tasks that wait get PeerGone. Idempotent."""
-        super().close()
-        self._attachments.clear()
-
-    def _is_attached(self, client: Client) -> bool:
-        attachment = self._attachments.get(asyncio.get_running_loop())
-        return attachment is not None and attachment.attached
-
     def _attach(self, client: Client) -> None:
-        for loop, attachment in list(self._attachments.items()):
-            if loop.is_running():
-                raise UsageError(
-                    "a loop that runs in another thread has this client; a client belongs to one "
-                    "thread: make one for each"
-                )
-            # A loop in which tasks wait may be run again, and then nobody else tells it of them.
-            if loop.is_closed() or not self._waiting[loop]:
-                attachment.detach()
-                del self._attachments[loop], self._waiting[loop]
-        self._attachments[asyncio.get_running_loop()] = attach(client, None)
+        attach(client, None)
 
-    def _watch_the_loop(self) -> Callable[[], bool]:
-        loop = asyncio.get_running_loop()
-        return lambda: not loop.is_closed()
+    def _running_loop(self) -> asyncio.AbstractEventLoop:
+        return asyncio.get_running_loop()
 
     async def _until(self, start: Callable[[Callable[[], None]], None]) -> None:
         loop = asyncio.get_running_loop()
@@ -148,11 +116,5 @@ class AsyncClient(AwaitingClient):
             if not called.done() and not loop.is_closed():
                 called.set_result(None)
 
-        self._waiting[loop] += 1
-        try:
-            start(call)
-            await called
-        finally:
-            self._waiting[loop] -= 1
-            if self._waiting[loop] <= 0:
-                del self._waiting[loop]
+        start(call)
+        await called

@@ -9,14 +9,16 @@ nothing in the loop.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Generator, Mapping
+from collections import Counter
+from collections.abc import Awaitable, Callable, Generator, Mapping
 from concurrent.futures import Future
 from os import PathLike
 from types import EllipsisType
-from typing import Any, Generic, TypeAlias, TypeVar, overload
+from typing import Any, Generic, Protocol, TypeAlias, TypeVar, overload
 
 from . import codec
 from .answers import Turn
+from .attachment import Attachment
 from .client import Client
 from .command import Command
 from .errors import UsageError
@@ -30,6 +32,27 @@ A = TypeVar("A", bound="AwaitingClient")
 P = TypeVar("P")
 R = TypeVar("R")
 Timeout: TypeAlias = "float | EllipsisType | None"
+
+
+class _Loop(Protocol):
+    """As much of a loop of asyncio as is needed here."""
+
+    def is_running(self) -> bool: ...
+    def is_closed(self) -> bool: ...
+
+
+class _Waits:
+    """A task that waits for a piece, and the loop that may run it."""
+
+    __slots__ = ("loop",)
+
+    def __init__(self) -> None:
+        self.loop: _Loop | None = None
+
+    @property
+    def are_over(self) -> bool:
+        """Whether its loop was closed, which forgets the task."""
+        return self.loop is not None and self.loop.is_closed()
 
 
 class AwaitingClient(ABC):
@@ -47,28 +70,23 @@ class AwaitingClient(ABC):
         limits: Limits = DEFAULT_LIMITS,
     ) -> None:
         self._client = Client(address, timeout=timeout, limits=limits)
+        self._attachments: dict[_Loop, Attachment] = {}
+        self._waiting: Counter[_Loop] = Counter()  # tasks
 
     @abstractmethod
     def _attach(self, client: Client) -> None:
         """Let the running loop watch the client."""
 
-    def _is_attached(self, client: Client) -> bool:
-        """Return whether the running loop watches the client.
-
-        For loops that end and leave what they watched as it is; the others detach it.
-        """
-        return bool(client.attachments)
-
-    def _watch_the_loop(self) -> Callable[[], bool]:
-        """Return a function that tells whether the loop that runs now may still run.
-
-        For loops that can be closed while tasks wait in them, and forget those.
-        """
-        return _always
-
     @abstractmethod
     async def _until(self, start: Callable[[Callable[[], None]], None]) -> None:
         """Call `start` with a function, and return when that was called."""
+
+    def _running_loop(self) -> _Loop | None:
+        """Return the running loop, where it may be left, or closed, with tasks that wait in it.
+
+        None, as here: when a loop ends, its tasks do, and it watches nothing any more.
+        """
+        return None
 
     # -----------------------------------------------------------------------------------------
     # For programs
@@ -119,11 +137,12 @@ class AwaitingClient(ABC):
     ) -> AsyncStream[Any, Any]:
         """Send a command that answers in pieces, and return them for ``async for``."""
         stream: Stream[Any, Any] = self._attached().stream(command, timeout=timeout, resume=resume)
-        return AsyncStream(stream, self._when, self._watch_the_loop)
+        return AsyncStream(stream, self._wait_for_piece)
 
     def close(self) -> None:
         """Close it, and leave nothing in the loop. Tasks that wait get PeerGone. Idempotent."""
         self._client.close()
+        self._attachments.clear()
 
     async def __aenter__(self: A) -> A:
         return self
@@ -136,19 +155,58 @@ class AwaitingClient(ABC):
 
     def _attached(self) -> Client:
         client = self._client
-        if not self._is_attached(client) and client.fileno() >= 0:
-            self._attach(client)
+        loop = self._running_loop()
+        if loop is None:
+            if not client.attachments and client.fileno() >= 0:
+                self._attach(client)
+        else:
+            attachment = self._attachments.get(loop)
+            if (attachment is None or not attachment.attached) and client.fileno() >= 0:
+                self._leave_others()
+                before = set(client.attachments)
+                self._attach(client)
+                (self._attachments[loop],) = client.attachments - before
         return client
 
-    async def _when(self, start: Callable[[Callable[[], None]], None]) -> None:
-        """As `_until`, also in another loop than that in which what is waited for was begun."""
+    def _leave_others(self) -> None:
+        """Leave the loops that need this client no more."""
+        for loop, attachment in list(self._attachments.items()):
+            if loop.is_running():
+                raise UsageError(
+                    "a loop that runs in another thread has this client; a client belongs to one "
+                    "thread: make one for each"
+                )
+            # One in which tasks wait may be run again, and then nobody else tells it of them.
+            if loop.is_closed() or not self._waiting[loop]:
+                attachment.detach()
+                del self._attachments[loop], self._waiting[loop]
+
+    async def _wait(self, start: Callable[[Callable[[], None]], None]) -> None:
+        """As `_until`, and be counted."""
+        loop = self._running_loop()
+        if loop is None:
+            await self._until(start)
+            return
+        self._waiting[loop] += 1
+        try:
+            await self._until(start)
+        finally:
+            self._waiting[loop] -= 1
+            if self._waiting[loop] <= 0:
+                del self._waiting[loop]
+
+    async def _wait_for_piece(
+        self, start: Callable[[Callable[[], None]], None], own: _Waits
+    ) -> None:
+        """As `_wait`, also in another loop than that in which the stream was begun."""
+        own.loop = self._running_loop()
         self._attached()
-        await self._until(start)
+        await self._wait(start)
 
     async def _answer(self, future: Future[R]) -> R:
         try:
             if not future.done():
-                await self._until(_when_done(future))
+                await self._wait(_when_done(future))
             return future.result()
         finally:
             future.cancel()  # a task that was cancelled waits no more
@@ -165,14 +223,11 @@ class AsyncStream(Generic[P, R]):
     def __init__(
         self,
         stream: Stream[P, R],
-        when: Callable[[Callable[[Callable[[], None]], None]], Any],
-        watch_the_loop: Callable[[], Callable[[], bool]],
+        wait: Callable[[Callable[[Callable[[], None]], None], _Waits], Awaitable[None]],
     ) -> None:
         self._stream = stream
-        self._when = when
-        self._watch_the_loop = watch_the_loop
-        self._waits: Callable[[], bool] | None = None
-        """Whether the task that waits for a piece may still run; None: no task waits."""
+        self._wait = wait
+        self._waits: _Waits | None = None  # the task that waits for a piece
 
     @property
     def result(self) -> R:
@@ -203,12 +258,12 @@ class AsyncStream(Generic[P, R]):
         all: the stream goes on, and the next one that waits gets the piece.
         """
         stream = self._stream
-        if self._waits is not None and self._waits():
+        if self._waits is not None and not self._waits.are_over:
             raise UsageError("another task waits for the next piece of this stream already")
         if not stream.has_come:
-            self._waits = waits = self._watch_the_loop()
+            self._waits = waits = _Waits()
             try:
-                await self._when(stream.notify)
+                await self._wait(stream.notify, waits)
             finally:
                 if self._waits is waits:  # else its loop was closed, and another task waits now
                     self._waits = None
@@ -223,10 +278,6 @@ class AsyncStream(Generic[P, R]):
 
     async def __aexit__(self, *_: object) -> None:
         self.close()
-
-
-def _always() -> bool:
-    return True
 
 
 _NULL = codec.encode(None)

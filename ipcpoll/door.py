@@ -81,7 +81,7 @@ class Door:
         if self.notes:
             self._follow_notes()
 
-    def __exit__(self, *_: object) -> None:
+    def __exit__(self, _kind: object, _error: object, _traceback: object) -> None:
         if self.notes:
             self._follow_notes()
         self._inside.clear()

@@ -79,16 +79,13 @@ class Flow(Pending, Generic[P, R]):
         self._over = False
         self._each: _Each[P, R] | None = None
         self._wake: Callable[[], None] | None = None
+        self.is_taken = False
+        """Whether a function gets the pieces."""
         self.holder: object = None
         """What notices that nobody holds the stream any more, while that matters."""
 
     # -----------------------------------------------------------------------------------------
     # For who reads
-
-    @property
-    def is_taken(self) -> bool:
-        """Whether a function gets the pieces."""
-        return self._each is not None
 
     @property
     def wants_a_reader(self) -> bool:
@@ -120,6 +117,7 @@ class Flow(Pending, Generic[P, R]):
     def each(self, function: Callable[[P], object], gap: Callable[[], object] | None) -> Future[R]:
         """See `stream.Stream.each`."""
         self._each = _Each(self._pump, self, function, gap)
+        self.is_taken = True
         self.holder = None
         self.await_next()
         self._pump.arrange()

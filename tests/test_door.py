@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import ast
 import sys
 import threading
 from functools import partial
+from pathlib import Path
 
 import pytest
 from harness import Host, serve_until, settle
@@ -226,6 +228,38 @@ def test_note_for_which_the_kernel_has_no_room():
     use(door)
     use(door)
     assert len(tried) == 1
+
+
+def opens_the_door(node):
+    return any(
+        isinstance(each, ast.With)
+        and any(ast.unparse(item.context_expr).endswith("door") for item in each.items)
+        for each in own_nodes(node)
+    )
+
+
+def own_nodes(function):
+    """The nodes of a function, without those of functions in it."""
+    waiting = list(function.body)
+    while waiting:
+        node = waiting.pop()
+        yield node
+        if not isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.Lambda):
+            waiting += ast.iter_child_nodes(node)
+
+
+def test_no_generator_opens_the_door():
+    """Its frame does not end when it is left, and to look at it would close it."""
+    openers = [
+        function
+        for path in Path(module.__file__).parent.glob("*.py")
+        for function in ast.walk(ast.parse(path.read_text()))
+        if isinstance(function, ast.FunctionDef | ast.AsyncFunctionDef) and opens_the_door(function)
+    ]
+    assert len(openers) > 8
+    for function in openers:
+        assert isinstance(function, ast.FunctionDef)
+        assert not any(isinstance(node, ast.Yield | ast.YieldFrom) for node in own_nodes(function))
 
 
 # ---------------------------------------------------------------------------------------------
