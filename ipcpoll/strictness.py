@@ -40,10 +40,13 @@ _GOOD: Final = (
     b"\xa2\x61a\x88\x01\x20\xf5\xf6\xfb\x3f\xf8\x00\x00\x00\x00\x00\x00\x62\xc3\xa9\x41\x07\x80"
     b"\x61b" + b"\x81" * (MAX_DEPTH - 1) + b"\x00"
 )
-_DEEP: Any = 0
-for _ in range(MAX_DEPTH - 1):
-    _DEEP = [_DEEP]
-_VALUE: Final = {"a": [1, -1, True, None, 1.5, "é", b"\x07", []], "b": _DEEP}
+
+
+def _nested(levels: int) -> Any:
+    return [_nested(levels - 1)] if levels else 0
+
+
+_VALUE: Final = {"a": [1, -1, True, None, 1.5, "é", b"\x07", []], "b": _nested(MAX_DEPTH - 1)}
 """What `_GOOD` holds."""
 _MORE: Final = b"\x00"
 
