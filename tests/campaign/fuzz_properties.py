@@ -39,6 +39,7 @@ from ipcpoll.framing import MAX_OVERHEAD, FrameBuffer
 from ipcpoll.log import Log
 from ipcpoll.messages import Answer, Call, Cancel, Failure, Piece
 from ipcpoll.protocol import ClientProtocol, ServerProtocol
+from ipcpoll.running import Running
 from ipcpoll.schema import CommandSet, resolve
 
 MOST_CPU: Final = 0.05
@@ -367,7 +368,7 @@ def serve(pieces: list[bytes], limits: Limits) -> tuple[list[Any], list[bytes]]:
                 assert not message.cancelled or message.call_id is not None
                 got.append(message._replace(cancelled=False))  # what has come by then
                 if message.call_id is None or message.call_id % 2 == 0:
-                    reply = run(message, None, SET, protocol, log)
+                    reply = run(message, None, SET, protocol, log, Running())
                     assert reply is None or isinstance(reply, bytes)
                     assert (reply is None) == (message.call_id is None)
                     sent += [reply] if reply else []
