@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Final, TypeVar
 from . import codec, reasons
 from .channel import Channel
 from .connecting import BackOff, Dialer, WaitTime, connect
-from .errors import FrameTooLarge
+from .errors import FrameTooLarge, NotPolled
 from .limits import Limits
 from .messages import call_payload
 
@@ -117,6 +117,8 @@ class Line:
         self._limits = limits
         self._private = private
         self._dialer: Dialer | None = None
+        self._wait: WaitTime | None = None  # of a method that blocks
+        self._is_hurried = False
 
     # -----------------------------------------------------------------------------------------
     # For methods that block
@@ -141,7 +143,16 @@ class Line:
             if not channel.untouched:
                 return channel, posted
         self.drop()
-        channel = self._connected(*connect(self._path, wait, private=self._private))
+        self._wait = wait
+        if self._is_hurried:
+            raise reasons.closed_here()
+        try:
+            made = connect(self._path, wait, private=self._private)
+        except NotPolled:
+            if self._is_hurried:
+                raise reasons.closed_here() from None
+            raise
+        channel = self._connected(*made)
         posted = post(channel)
         try:
             channel.send()
@@ -253,6 +264,14 @@ class Line:
     # -----------------------------------------------------------------------------------------
     # For both
 
+    def hurry(self) -> None:
+        """Let whoever waits wait no more: it is to be closed. Legal in signal handlers."""
+        self._is_hurried = True
+        if self._wait is not None:
+            self._wait.deadline = 0.0
+        if self.channel is not None:
+            self.channel.hurry()
+
     def drop(self) -> None:
         """Close the connection. Idempotent."""
         channel = self.channel
@@ -277,6 +296,8 @@ class Line:
     def _connected(self, sock: socket.socket, server: Credentials) -> Channel:
         self._dialer = None
         channel = self.channel = Channel(self._path, self._limits, sock, server)
+        if self._is_hurried:
+            channel.hurry()
         if self.waiting:
             waiting, self.waiting = self.waiting, []
             done = 0
