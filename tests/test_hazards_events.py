@@ -78,7 +78,7 @@ def test_hazard_47_number_that_is_used_again_between_two_polls(server, connect):
     late = connect(server)
     server.poll(host)
     assert the_connection(server).fd == stale[0][0]
-    server._round.run(stale, host, None, None)
+    server._round.run(stale, host, None, None, server._round.serial)
     settle(server, host)
     assert server.stats()["clients"] == 1
     late.call(2, "Echo", value=2)
