@@ -14,6 +14,7 @@ It knows frames and ids, not commands; those are `client`'s.
 
 from __future__ import annotations
 
+import contextlib
 import os
 import select
 import socket
@@ -120,6 +121,7 @@ class Channel:
         self.on_close: Callable[[], None] | None = None
         """Is called before the socket is closed, by what watches it in a loop."""
         self._socket = sock
+        self._is_hurried = False
         self._protocol = ClientProtocol(limits, Decoder())
         self.new_id = self._protocol.new_id
         self._read_size = limits.read_size
@@ -570,7 +572,15 @@ class Channel:
             self._take_all()  # also what an earlier read has left
         self._finish(self._gone)
 
+    def hurry(self) -> None:
+        """Let whoever waits on it wait no more: it is to be closed. Legal in signal handlers."""
+        self._is_hurried = True
+        with contextlib.suppress(OSError):  # it is closed, or not connected any more
+            self._socket.shutdown(socket.SHUT_RDWR)
+
     def _gone(self) -> PeerGone:
+        if self._is_hurried:
+            return reasons.closed_here()
         return reasons.gone(self._shown, self.server, unread=self._unread)
 
     def _gone_unread(self) -> PeerGone:

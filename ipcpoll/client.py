@@ -84,6 +84,7 @@ class Client:
         self._line = self._new_line()
         self._pump: Pump | None = None
         self._door = Door()
+        self._is_closing = False
         forks.watch(self)
 
     @property
@@ -332,7 +333,8 @@ class Client:
 
         A turn is an answer for a future or a piece for a function. `ctx` is ignored: it is what
         adapters give to every pollable. `max_seconds` is as for ``Server.poll``. Never blocks, and
-        may be called inside what it calls. Raises UsageError; what a function raises that
+        may be called inside what it calls, also by a signal handler there. Raises UsageError, as
+        every method where a signal handler strikes in the midst of one; what a function raises that
         `Stream.each` was given; and OSError where the kernel has no room to watch the connection,
         after which the next poll tries again.
         """
@@ -355,15 +357,34 @@ class Client:
     def close(self) -> None:
         """Close the connections. Idempotent. Calls after it raise UsageError.
 
-        Futures and streams that are not done end with PeerGone; their functions are called.
+        Futures and streams that are not done end with PeerGone; their functions are called. Legal
+        in what a poll calls, and in a signal handler: where that strikes in the midst of a method,
+        or of a step of a poll's own, that waits no longer, and the client is closed as it ends.
         """
         self._door.shut("the client is closed")
         forks.unwatch(self)
-        for attachment in list(self.attachments):
-            attachment.detach()
-        self._line.end()
-        if self._pump is not None:
-            self._pump.close()
+        pump = self._pump
+        if self._door.is_taken or (pump is not None and pump.own):
+            self._door.notes.append(self._finish_closing)
+            self._line.hurry()
+            if pump is not None:
+                pump.hurry()
+            if self._door.is_taken or (pump is not None and pump.own):
+                return
+        self._finish_closing()
+
+    def _finish_closing(self) -> None:
+        if self._is_closing:  # whoever is closing it goes on
+            return
+        self._is_closing = True
+        try:
+            for attachment in list(self.attachments):
+                attachment.detach()
+            self._line.end()
+            if self._pump is not None:
+                self._pump.close()
+        finally:
+            self._is_closing = False
 
     def __enter__(self) -> Client:
         return self

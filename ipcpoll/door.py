@@ -13,8 +13,14 @@ from collections import deque
 from collections.abc import Callable
 from sys import _getframe  # pyright: ignore[reportPrivateUsage]
 from types import FrameType
+from typing import Final
 
 from .errors import UsageError
+
+IN_USE: Final = (
+    "this client is in use already; a client belongs to one thread, and a signal handler may not "
+    "use it in the midst of a method"
+)
 
 
 class Door:
@@ -62,28 +68,43 @@ class Door:
         if self._refusal is None:
             self.notes.append(note)
 
-    def _follow_notes(self) -> None:
+    def follow_notes(self) -> None:
+        """Do what was left to do. For who is inside, and once it is shut and nobody is."""
         notes = self.notes
         while notes:
+            note = notes[0]
             with contextlib.suppress(OSError):
-                notes[0]()
-            notes.popleft()
+                note()
+            if notes and notes[0] is note:  # else it has come by here itself
+                notes.popleft()
 
     # -----------------------------------------------------------------------------------------
+
+    @property
+    def is_taken(self) -> bool:
+        """Whether somebody is inside: in this thread, what a signal handler interrupts."""
+        holder = self._inside.get(None)
+        while holder is not None:
+            if _is_running(holder):
+                return True
+            holder = self._inside.get(holder)
+        return False
 
     def __enter__(self) -> None:
         me = _getframe(1)
         if self._inside.setdefault(None, me) is not me:
             self._take_the_place(me)
         if self._refusal is not None:
+            if self.notes:  # a signal handler has shut it just now
+                self.follow_notes()
             self._inside.clear()
             raise UsageError(self._refusal)
         if self.notes:
-            self._follow_notes()
+            self.follow_notes()
 
     def __exit__(self, _kind: object, _error: object, _traceback: object) -> None:
         if self.notes:
-            self._follow_notes()
+            self.follow_notes()
         self._inside.clear()
 
     def _take_the_place(self, me: FrameType) -> None:
@@ -91,7 +112,7 @@ class Door:
         holder = self._inside.setdefault(None, me)
         while holder is not me:  # one that asks again has left
             if _is_running(holder):
-                raise UsageError("this client is in use already; a client belongs to one thread")
+                raise UsageError(IN_USE)
             holder = self._inside.setdefault(holder, me)
 
 

@@ -121,6 +121,8 @@ class Flow(Pending, Generic[P, R]):
         self.holder = None
         self.await_next()
         self._pump.arrange()
+        if self._pump.door.is_shut and not self._pump.own:  # there is no poll that would tell it
+            self._pump.close()
         return self._each
 
     def close(self) -> None:
@@ -251,7 +253,7 @@ class Flow(Pending, Generic[P, R]):
         if self._wake is not None:
             wake, self._wake = self._wake, None
             self.deadline = math.inf
-            wake()
+            self._pump.running_out(wake)
         elif self._each is not None:
             self._each.deliver()
 
@@ -322,14 +324,14 @@ class _Each(PumpedFuture[R], Generic[P, R]):
                 raise
             try:
                 if flow.gaps > gaps and self._gap is not None:
-                    self._gap()
+                    self._pump.running_out(self._gap)
             finally:
-                self._function(piece)
+                self._pump.running_out(self._function, piece)
 
     def ended(self) -> None:
         """Learn that the stream was closed."""
         if not self.done():
-            super().cancel()
+            self._pump.running_out(super().cancel)
         if self.cancelled():
             self._tell()
 
@@ -340,11 +342,11 @@ class _Each(PumpedFuture[R], Generic[P, R]):
             self._fail(error)
         else:
             if self._tell():
-                self.set_result(result)
+                self._pump.running_out(self.set_result, result)
 
     def _fail(self, error: Exception) -> None:
         if self._tell():
-            self.set_exception(error.with_traceback(None))
+            self._pump.running_out(self.set_exception, error.with_traceback(None))
 
     def _advance(self, until: float) -> bool:
         flow = self._flow
@@ -353,7 +355,7 @@ class _Each(PumpedFuture[R], Generic[P, R]):
             if not flow.has_come:
                 return False
         self._pump.ready.pop(flow, None)
-        flow.deliver()
+        self._pump.hand_over(flow)
         return True
 
 

@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Final, TypeVar
 from . import codec, reasons
 from .channel import Channel
 from .connecting import BackOff, Dialer, WaitTime, connect
-from .errors import FrameTooLarge
+from .errors import FrameTooLarge, NotPolled
 from .limits import Limits
 from .messages import call_payload
 from .oneself import served_at
@@ -122,6 +122,8 @@ class Line:
         self._private = private
         self._others = others
         self._dialer: Dialer | None = None
+        self._wait: WaitTime | None = None  # of a method that blocks
+        self._is_hurried = False
 
     # -----------------------------------------------------------------------------------------
     # For methods that block
@@ -154,11 +156,18 @@ class Line:
             if not channel.untouched:
                 return channel, posted
         self.drop()
+        self._wait = wait
         if answered:
             self.refuse_oneself(wait.deadline)
-        channel = self._connected(
-            *connect(self._path, wait, private=self._private, others=self._others)
-        )
+        if self._is_hurried:
+            raise reasons.closed_here()
+        try:
+            made = connect(self._path, wait, private=self._private, others=self._others)
+        except NotPolled:
+            if self._is_hurried:
+                raise reasons.closed_here() from None
+            raise
+        channel = self._connected(*made)
         if answered:
             channel.refuse_oneself(wait.deadline, _NOTHING_SENT)
         posted = post(channel)
@@ -278,6 +287,14 @@ class Line:
     # -----------------------------------------------------------------------------------------
     # For both
 
+    def hurry(self) -> None:
+        """Let whoever waits wait no more: it is to be closed. Legal in signal handlers."""
+        self._is_hurried = True
+        if self._wait is not None:
+            self._wait.deadline = 0.0
+        if self.channel is not None:
+            self.channel.hurry()
+
     def drop(self) -> None:
         """Close the connection. Idempotent."""
         channel = self.channel
@@ -305,6 +322,8 @@ class Line:
     def _connected(self, sock: socket.socket, server: Credentials, path: str) -> Channel:
         self._dialer = None
         channel = self.channel = Channel(path, self._limits, sock, server)
+        if self._is_hurried:
+            channel.hurry()
         if self.waiting:
             waiting, self.waiting = self.waiting, []
             done = 0

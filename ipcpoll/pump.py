@@ -24,10 +24,12 @@ import math
 import threading
 import time
 import weakref
+from collections.abc import Callable
+from typing import Any
 
 from .channel import MOST_LATE, TimedOut
 from .connecting import seconds_of
-from .door import Door
+from .door import IN_USE, Door
 from .errors import UsageError
 from .limits import Limits
 from .line import Line, Pending
@@ -52,6 +54,8 @@ class Pump:
         self._lines: dict[Line, None] = {main: None}
         self._full: set[Line] = set()  # not to be read now
         self._row: dict[Line, None] = {}  # lines with frames to take
+        self.own = False
+        """Whether a step of a poll's own is taken; else the program's code runs."""
         self._polled: Polled | None = None
         self._polls = 0  # on the stack
         # When the time of which call is over. What ended, or has more time by now, is sorted out
@@ -124,32 +128,70 @@ class Pump:
         patience = max(seconds, least)
         began = time.monotonic()
         turns = 0
+        if self.own:
+            raise UsageError(IN_USE)
         with self.door:
             self.thread = threading.get_ident()
             polled = self._in_loop()
         polls = self._polls
         try:
+            self.own = True
             self._polls = polls + 1
-            with self.door:
-                self._take_in(polled)
-            while self.ready or self._row:
+            self._inside(self._take_in, polled)
+            while (self.ready or self._row) and not self.door.is_shut:
                 if self.ready:
                     turns += 1
                     self._deliver()
                 else:
-                    with self.door:
-                        self._take_frames(began + seconds, began + patience)
+                    self._inside(self._take_frames, began + seconds, began + patience)
                     if self.ready and not turns:
                         continue  # however long it took: a poll that finds something hands it over
                 # A frame that is nobody's any more is no turn, and looking for one ends too.
                 if time.monotonic() - began >= (seconds if turns else patience):
                     break
         finally:
-            self._polls = polls
-            if not self.door.is_shut:
-                with self.door:
-                    self.settle()
+            try:
+                self._inside(self.settle)
+            finally:
+                self._polls = polls
+                self.own = False
+                if self.door.is_shut:
+                    self.door.follow_notes()
         return turns
+
+    def _inside(self, step: Callable[..., None], *args: Any) -> None:
+        """Take a step with the door open; not, if a signal handler has closed the client."""
+        is_inside = False
+        try:
+            with self.door:
+                is_inside = True
+                step(*args)
+        except UsageError:
+            if is_inside or not self.door.is_shut:
+                raise
+
+    def running_out(self, function: Callable[..., object], *args: object) -> None:
+        """Call what is the program's, or calls that: it may poll and close."""
+        before, self.own = self.own, False
+        try:
+            function(*args)
+        finally:
+            self.own = before
+
+    def hand_over(self, pending: Pending) -> None:
+        """Hand over what has come for a call. A signal handler must not poll in the midst of it."""
+        before, self.own = self.own, True
+        try:
+            pending.deliver()
+        finally:
+            self.own = before
+            if self.door.is_shut and not before:
+                self.door.follow_notes()
+
+    def hurry(self) -> None:
+        """Let whoever waits wait no more. Legal in signal handlers."""
+        for line in list(self._lines):
+            line.hurry()
 
     def settle(self) -> None:
         """Send what was begun, and let the descriptor say what there is to do. Door open."""
@@ -328,7 +370,7 @@ class Pump:
             self.ready.pop(pending, None)
             if self.ready or self._row:
                 self.expect_a_loop()
-            pending.deliver()
+            self.hand_over(pending)
         except BaseException:  # a function of the program's, or Ctrl-C
             if pending.has_come:
                 self.ready[pending] = None
@@ -360,7 +402,7 @@ class Pump:
         late = 0
         if pending.line.begun:
             pending.line.send_begun()
-        while not pending.has_come:
+        while not pending.has_come and not self.door.is_shut:
             now = time.monotonic()
             channel = pending.channel
             end = min(pending.deadline, until)

@@ -18,6 +18,7 @@ import threading
 import time
 import types
 import warnings
+import weakref
 from collections.abc import Callable, Coroutine, Iterable
 from contextlib import ExitStack
 from os import PathLike
@@ -60,6 +61,10 @@ _NO_DESCRIPTOR: Final = -2
 _NEW: Final = "new"
 
 _TWO_THREADS: Final = "another thread is inside poll(); a server belongs to one thread"
+_ANOTHERS: Final = (
+    "another thread uses this server and may sleep on its descriptor, which would never wake it "
+    "again; let that thread close it: tell it to, and call wake()"
+)
 _IN_THE_MIDST: Final = (
     "%s() was called in the midst of a step of poll(), by a signal handler or a handler of the "
     "log; call wake() there, and poll when the loop comes back"
@@ -81,9 +86,9 @@ class Server(Generic[C]):
     there or at the lock's place, UnsafeAddress when directory, lock or socket belong to another
     user or are open to others, OSError as bind(2). None of these touches what stands there.
 
-    One thread uses it; only `wake` may be called by others. As a context manager it closes
-    itself. After a fork it belongs to the parent; the child can only forget it. A daemon makes it
-    after its last fork.
+    One thread uses it at a time; only `wake` may be called by others. As a context manager it
+    closes itself. After a fork it belongs to the parent; the child can only forget it. A daemon
+    makes it after its last fork.
     """
 
     _closed = True
@@ -126,6 +131,7 @@ class Server(Generic[C]):
     ) -> None:
         strictness.prove()
         self._pid = os.getpid()
+        self._belong_to(threading.get_ident())
         self._limits = limits
         self.attachments: set[Attachment] = set()
         """What attaches it to main loops; `close` detaches each."""
@@ -217,6 +223,9 @@ class Server(Generic[C]):
         It is the poller's own (epoll on Linux): constant, close-on-exec, level-triggered, and
         readable if and only if `poll` has something to do now. Does not block.
         """
+        thread = threading.get_ident()
+        if self._thread != thread:
+            self._belong_to(thread)
         return self._fileno
 
     @property
@@ -276,6 +285,8 @@ class Server(Generic[C]):
             self._refuse_other_threads()
             return self._poll_outermost(events, ctx, max_commands, max_seconds, serial)
         self._served.by = thread
+        if self._thread != thread:
+            self._belong_to(thread)
         try:
             return self._round.run(events, ctx, max_commands, max_seconds, serial)
         finally:
@@ -319,6 +330,19 @@ class Server(Generic[C]):
         """
         running = self._running
         return running.own and running.depth > 0 and bool(self._inside)
+
+    def _belong_to(self, thread: int) -> None:
+        """Note which thread has polled last, or asked what to watch."""
+        self._thread = thread
+        self._thread_object = weakref.ref(threading.current_thread())
+
+    @property
+    def _belongs_to_another_thread(self) -> bool:
+        """Whether another thread may sleep on the descriptor. Greenlets are not asked."""
+        if self._thread == threading.get_ident():
+            return False
+        other = self._thread_object()  # the number alone may be a new thread's by now
+        return other is not None and other.is_alive() and self._thread in sys._current_frames()
 
     def _refuse_other_threads(self) -> None:
         thread = threading.get_ident()
@@ -463,7 +487,8 @@ class Server(Generic[C]):
         of a poll's own, the server is closed as that poll ends, after the turn that it gives just
         then; till then `closed` is False. What stands at the path is removed only if this server
         made it, and only in the process that did. Does not block. Raises UsageError while another
-        thread is inside `poll`.
+        thread is inside `poll`, and where another thread that still runs has polled it last, or
+        asked for its descriptor: that may sleep on it, and nothing would wake it.
         """
         if self._closed:
             if not self._is_closing:
@@ -473,6 +498,8 @@ class Server(Generic[C]):
             self._abandon(forks.IN_CHILD)
             return
         self._refuse_other_threads()
+        if self._belongs_to_another_thread:
+            raise UsageError(_ANOTHERS)
         if self._is_in_the_midst:
             self._running.close_wanted = self._running.stop = True
             return

@@ -148,18 +148,18 @@ class Submitted(PumpedFuture[R], Pending):
 
     def deliver(self) -> None:
         """Finish the future."""
-        come, decode = self._come, self._decode
+        come, decode, run = self._come, self._decode, self._pump.running_out
         if come is None or not self._tell():
             return
         if isinstance(come, Answer):
             try:
                 answer = decode(come.value)
             except msgspec.ValidationError as error:
-                self.set_exception(not_as_annotated(self.name, error))
+                run(self.set_exception, not_as_annotated(self.name, error))
             else:
-                self.set_result(answer)
+                run(self.set_result, answer)
         else:
-            self.set_exception(come.error if isinstance(come, Failure) else come())
+            run(self.set_exception, come.error if isinstance(come, Failure) else come())
 
     def give_up(self) -> None:
         """Cancel the call at the server."""
@@ -180,7 +180,7 @@ class Submitted(PumpedFuture[R], Pending):
             if self._come is None:
                 return False
         self._pump.ready.pop(self, None)
-        self.deliver()
+        self._pump.hand_over(self)
         return True
 
 

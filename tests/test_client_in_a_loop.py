@@ -52,6 +52,7 @@ from ipcpoll import (
     UsageError,
 )
 from ipcpoll.adapters import asyncio_loop, frame_loop, select_loop
+from ipcpoll.door import IN_USE
 from ipcpoll.poller import SelectorPoller
 from ipcpoll.protocol import ClientProtocol
 
@@ -891,7 +892,7 @@ def test_two_threads(fake, client):
         except UsageError as error:
             errors.append(str(error))
     thread.join()
-    assert errors == ["this client is in use already; a client belongs to one thread"] * 2
+    assert errors == [IN_USE] * 2
 
 
 def test_forked_child_lets_go(server):

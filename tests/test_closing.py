@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import select
 import threading
 
 import pytest
@@ -238,3 +239,110 @@ def test_client_is_told_that_the_program_is_shutting_down(server):
     server.close()
     thread.join()
     assert caught[0].code == "shutting-down"
+
+
+# ---------------------------------------------------------------------------------------------
+# From another thread
+
+
+def in_a_thread(function):
+    """Call it in another thread; return what it raised."""
+    errors = []
+
+    def call_it():
+        try:
+            function()
+        except Exception as error:
+            errors.append(error)
+
+    thread = threading.Thread(target=call_it)
+    thread.start()
+    thread.join()
+    return errors[0] if errors else None
+
+
+def test_hazard_60_close_while_another_thread_sleeps_on_the_descriptor(directory):
+    """Nothing would wake that: so it is refused, and that thread closes."""
+    server = Server(f"{directory}/s", COMMANDS)
+    host, asleep, stop = Host(), threading.Event(), threading.Event()
+
+    def loop():
+        while not stop.is_set():
+            poll = select.poll()
+            poll.register(server, select.POLLIN)
+            asleep.set()
+            poll.poll()
+            server.poll(host)
+        server.close()
+
+    thread = threading.Thread(target=loop)
+    thread.start()
+    asleep.wait()
+    with pytest.raises(UsageError, match=r"may sleep on its descriptor.*wake\(\)"):
+        server.close()
+    assert not server.closed
+    with Client(server.address, timeout=20) as client:
+        assert client.call(Echo(1)) == 1, "it goes on"
+    stop.set()
+    server.wake()
+    thread.join()
+    assert server.closed
+
+
+@pytest.mark.parametrize("has_polled", [False, True])
+def test_hazard_60_close_when_the_thread_that_polled_has_ended(directory, has_polled):
+    server = Server(f"{directory}/s", COMMANDS)
+    if has_polled:
+        with Peer(server) as peer:
+            peer.call(1, "Echo", value=1)
+            assert in_a_thread(lambda: server.poll(Host())) is None
+    else:
+        assert in_a_thread(server.fileno) is None
+    server.close()
+    assert server.closed
+
+
+def test_hazard_60_number_of_the_thread_that_has_ended_is_used_again(directory):
+    """The kernel gives it to the next thread, which has nothing to do with the server."""
+    server = Server(f"{directory}/s", COMMANDS)
+    assert in_a_thread(server.fileno) is None
+    over = threading.Event()
+    others = [threading.Thread(target=over.wait) for _ in range(20)]
+    for other in others:
+        other.start()
+    try:
+        server._thread = others[0].ident  # as it is as a rule
+        server.close()
+    finally:
+        over.set()
+        for other in others:
+            other.join()
+    assert server.closed
+
+
+def test_hazard_60_close_while_another_thread_polls(server, peer):
+    errors = []
+    host = Host(do=lambda: errors.append(in_a_thread(server.close)))
+    peer.call(1, "Do", value=1)
+    server.poll(host)
+    assert "another thread is inside poll()" in str(errors[0])
+    assert not server.closed
+
+
+def test_hazard_60_two_threads_that_poll_in_turn(server, peer):
+    """It is not noticed, and works: only one is inside at a time."""
+    peer.call(1, "Echo", value=1)
+    assert in_a_thread(lambda: server.poll(Host())) is None
+    peer.call(2, "Echo", value=2)
+    server.poll(Host())
+    assert peer.received() == [[1, 0, 1], [2, 0, 2]]
+
+
+def test_hazard_60_wake_in_any_thread_and_after_close(server):
+    assert not readable(server)
+    assert in_a_thread(server.wake) is None
+    assert readable(server)
+    settle(server)
+    server.close()
+    assert in_a_thread(server.wake) is None
+    server.wake()

@@ -10,14 +10,37 @@ import gc
 import logging
 import signal
 import tempfile
+import threading
 import time
 
 import pytest
 from fault_runs import descriptors
-from handler_scenarios import ACTIONS, SCENARIOS, mishaps, play, points
-from harness import COMMANDS, Host, Peer, answers, call, readable, settle
+from handler_scenarios import (
+    ACTIONS,
+    SCENARIOS,
+    mishaps,
+    play,
+    play_client,
+    points,
+    points_of_client,
+)
+from harness import (
+    COMMANDS,
+    Echo,
+    Host,
+    Peer,
+    answers,
+    call,
+    full_backlog,
+    readable,
+    settle,
+    wait_until,
+)
+from interrupted_clients import CLIENT_SCENARIOS, server_process
+from interrupting import Steps
+from interruptions import quiet
 
-from ipcpoll import Server, UsageError
+from ipcpoll import Client, PeerGone, Server, UsageError
 
 RUNS = 40  # of each scenario and action
 
@@ -36,6 +59,24 @@ def test_hazard_63_handler_at_a_sample_of_points(scenario, action):
             gc.collect(0)
             assert descriptors() == before
         assert struck >= RUNS // 2
+
+
+@pytest.mark.once
+@pytest.mark.parametrize("action", ACTIONS)
+def test_hazard_63_handler_at_a_sample_of_points_of_a_client(directory, action):
+    path = f"{directory}/s"
+    with quiet(), server_process(path):
+        for scenario in CLIENT_SCENARIOS:
+            steps = points_of_client(path, scenario)
+            for turn in range(RUNS):
+                before = descriptors()
+                try:
+                    play_client(path, scenario, action, 1 + turn * steps // RUNS)
+                except BaseException as error:
+                    error.add_note(f"{scenario.__name__}: {action}, run {turn}")
+                    raise
+                gc.collect(0)
+                assert descriptors() == before
 
 
 @pytest.fixture
@@ -274,3 +315,77 @@ def test_command_that_raises_leaves_close_as_it_was(server, connect, when_it_log
         server.poll(Host(do=stop))
     assert server.closed
     assert other.received()[-1][2]["code"] == "shutting-down"
+
+
+# ---------------------------------------------------------------------------------------------
+# A client
+
+
+@pytest.mark.parametrize("timeout", [None, 20])
+def test_client_that_a_handler_closes_while_a_call_waits(server, alarm, timeout):
+    """It waits no longer: nobody has answered, and perhaps nobody ever would."""
+    client = Client(server.address, timeout=timeout)
+    alarm(client.close)
+    signal.setitimer(signal.ITIMER_REAL, 0.05)
+    with pytest.raises(PeerGone, match="this client closed the connection"):
+        client.call(Echo(1))
+    assert client.fileno() == -1
+    with pytest.raises(UsageError, match="closed"):
+        client.call(Echo(1))
+    settle(server)
+
+
+def test_client_that_a_handler_closes_while_it_waits_for_room_to_connect(path, alarm):
+    with full_backlog(path):
+        client = Client(path, timeout=None)
+        alarm(client.close)
+        signal.setitimer(signal.ITIMER_REAL, 0.05)
+        with pytest.raises(PeerGone, match="this client closed the connection"):
+            client.call(Echo(1))
+
+
+def test_client_that_a_handler_closes_while_a_stream_waits_for_its_server(path, alarm):
+    client = Client(path, timeout=None)
+    stream = client.stream(Steps(), resume=True)
+    alarm(client.close)
+    signal.setitimer(signal.ITIMER_REAL, 0.05)
+    with pytest.raises(PeerGone, match="this client closed the connection"):
+        next(stream)
+
+
+def test_client_that_another_thread_closes_while_a_call_waits(server):
+    client = Client(server.address, timeout=20)
+    errors = []
+
+    def ask():
+        try:
+            client.call(Echo(1))
+        except PeerGone as error:
+            errors.append(error)
+
+    thread = threading.Thread(target=ask)
+    thread.start()
+    wait_until(lambda: readable(server))
+    client.close()
+    thread.join()
+    assert "this client closed the connection" in str(errors[0])
+    settle(server)
+
+
+def test_function_of_the_program_may_poll_and_close(server):
+    """There a handler of a signal is like any other call of the function."""
+    client = Client(server.address, timeout=20)
+    client.fileno()
+    seen = []
+
+    def function(future):
+        seen.append(client.poll())
+        client.close()
+        seen.append(client.fileno())
+
+    client.submit(Echo(1)).add_done_callback(function)
+    settle(server)
+    while not seen:
+        client.poll()
+    assert seen == [0, -1]
+    settle(server)

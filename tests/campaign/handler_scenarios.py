@@ -1,4 +1,4 @@
-"""What a server does while a signal handler polls it or closes it, and what must hold then.
+"""What a server, or a client, does while a signal handler polls it or closes it.
 
 Nothing is lost, unlike where a handler raises: each call that was run is answered, each other one
 is told that it was not run, nothing is run twice, and nothing is in the log that nobody foresaw.
@@ -11,13 +11,13 @@ import os
 from collections import Counter
 from concurrent.futures import Future
 from contextlib import ExitStack, contextmanager
-from functools import partial
 
 from harness import COMMANDS as BASIC
 from harness import Host, Peer, call, encode, readable, settle
+from interrupted_clients import submit_and_poll
 from interrupting import LATE_COMMANDS, Handler
 
-from ipcpoll import Limits, Server, Topic, UsageError
+from ipcpoll import Client, Limits, PeerGone, Server, Topic, UsageError
 
 COMMANDS = [*BASIC, *LATE_COMMANDS]
 
@@ -319,8 +319,46 @@ def points(path, scenario):
     return play(path, scenario, "poll", 0).steps
 
 
-RUNS = {
-    (scenario, action): partial(play, scenario=scenario, action=action)
-    for scenario in SCENARIOS
-    for action in ACTIONS
-}
+# ---------------------------------------------------------------------------------------------
+# A client
+
+
+def play_client(path, scenario, action, at):
+    """Play a scenario of `interrupted_clients`, and let a handler act at one point.
+
+    A poll is refused, or it is one more, and nothing else happens. A close ends the client: what
+    is asked of it ends, with an answer, with PeerGone, or with UsageError.
+    """
+    ends = []
+    with Client(path, timeout=20) as client:
+        handler = Handler(at, getattr(client, action))
+
+        def act(function):
+            try:
+                return handler.run(function)
+            except (UsageError, PeerGone) as error:
+                ends.append(error)
+            except ValueError:  # of poll(2): the descriptor that is to be watched is -1
+                assert client.fileno() == -1
+                ends.append(None)
+
+        try:
+            scenario(client, act)
+        except AssertionError:  # that what was not interrupted can be cancelled
+            if not (client.fileno() == -1 and scenario is submit_and_poll):
+                raise
+        if action == "poll" or handler.where is None:
+            assert not ends, ends
+        else:
+            assert client.fileno() == -1, "close was forgotten"
+            assert client._line.channel is None
+            pump = client._pump
+            assert pump is None or not (pump._lines or pump.ready)
+            assert pump is None or not (pump._polls or pump.own)
+    return handler
+
+
+def points_of_client(path, scenario):
+    """Return how many points a scenario has."""
+    play_client(path, scenario, "poll", 0)  # what is made once, by the first, is no part of it
+    return play_client(path, scenario, "poll", 0).steps

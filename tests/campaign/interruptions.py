@@ -78,6 +78,7 @@ def campaign(seconds: float) -> Figures:
                 for at in range(1, points + 1):
                     strike_client(client_scenario, f"{directory}/c", at)
                     struck += 1
+            figures |= handlers_of_clients(f"{directory}/c", time.monotonic() + seconds / 8)
         totals = {scenario: count(scenario, directory) for scenario in SCENARIOS}
         total += sum(totals.values())
         for scenario in SCENARIOS:
@@ -150,6 +151,26 @@ def handlers(directory: str, until: float) -> Figures:
                 if time.monotonic() >= share and turn >= FEWEST:
                     break
     return {"handlers: points": total, "handlers: runs": struck}
+
+
+def handlers_of_clients(path: str, until: float) -> Figures:
+    """Let a handler poll, and close, a client at each point of each scenario, for some time."""
+    total = struck = 0
+    for scenario in CLIENT_SCENARIOS:
+        steps = handler_scenarios.points_of_client(path, scenario)
+        share = time.monotonic() + (until - time.monotonic()) / len(CLIENT_SCENARIOS)
+        for action in handler_scenarios.ACTIONS:
+            total += steps
+            for turn in range(steps):
+                before = descriptors()
+                at = turn * SPREAD % steps + 1
+                handler = handler_scenarios.play_client(path, scenario, action, at)
+                gc.collect(0)
+                assert descriptors() == before, f"{scenario.__name__}: {action} at {at}"
+                struck += handler.where is not None
+                if time.monotonic() >= share and turn >= FEWEST:
+                    break
+    return {"client handlers: points": total, "client handlers: runs": struck}
 
 
 def count_client(scenario: Callable[..., None], path: str) -> int:
