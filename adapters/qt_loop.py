@@ -14,7 +14,6 @@ imported here. It also goes on in dialogs, and in every other ``QEventLoop``.
 from __future__ import annotations
 
 import sys
-import threading
 from contextlib import suppress
 from typing import Any
 
@@ -57,14 +56,8 @@ class QtAttachment(Attachment):
         _held.discard(self)
         super().detach()
 
-    def _loop_id(self) -> object:
-        return "Qt", threading.get_ident()  # a thread has one loop, whatever the parent is
-
     def _is_inside_loop(self) -> bool:
-        with suppress(RuntimeError):  # it was destroyed
-            here: bool = self._notifier.thread() == self._qtcore.QThread.currentThread()
-            return here
-        return False
+        return bool(self._parent.thread() == self._qtcore.QThread.currentThread())
 
     def _watch(self) -> None:
         kind = self._qtcore.QSocketNotifier.Type.Read

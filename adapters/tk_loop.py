@@ -13,7 +13,6 @@ Python, wherever Tk's events are handled.
 
 from __future__ import annotations
 
-import threading
 import tkinter
 from typing import Any
 
@@ -60,11 +59,8 @@ class TkAttachment(Attachment):
         except tkinter.TclError:
             pass  # the window is destroyed, and took its bindings along
 
-    def _loop_id(self) -> object:
-        return "Tk", threading.get_ident()  # Tcl keeps one list of descriptors for each thread
-
     def _is_inside_loop(self) -> bool:
-        return bool(self._home == self._loop_id())  # Tcl serves it in the thread that attached it
+        return bool(self._home == self._loop_id())  # Tcl keeps a list of descriptors a thread
 
     def _watch(self) -> None:
         self._number = self._low_descriptor()  # Tcl would end the process

@@ -84,8 +84,7 @@ class TwistedAttachment(Attachment):
         return getattr(self._reactor, "_asyncioEventloop", self._reactor)
 
     def _is_inside_loop(self) -> bool:
-        running: bool = self._reactor.running
-        return running and isInIOThread()  # type: ignore[no-untyped-call]  # it has no types
+        return self._reactor.running and isInIOThread()  # type: ignore[no-any-return, no-untyped-call]
 
     def _watch(self) -> None:
         self._watched = self._fd

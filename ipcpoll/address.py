@@ -75,8 +75,13 @@ def socket_path(address: str | PathLike[str]) -> str:
     Raises ValueError for what is neither: a name with other letters, a path with a NUL, or one that
     begins with ``~``, for which shells stand in. TypeError for bytes.
     """
+    return socket_paths(address)[0]
+
+
+def socket_paths(address: str | PathLike[str]) -> list[str]:
+    """Return `socket_path`, and behind it the other places of a name (`places`)."""
     if is_name(address):
-        return str(runtime_path(str(address)))
+        return places(str(address))
     path: Any = os.fspath(address)
     if not isinstance(path, str):
         raise TypeError(f"an address is a str or a path of str, os.fsdecode() makes one: {path!r}")
@@ -89,7 +94,7 @@ def socket_path(address: str | PathLike[str]) -> str:
             f"{path!r}: a ~ is the shell's and not replaced here; write "
             f"os.path.expanduser({path!r}), or './{path}' for a directory of that name"
         )
-    return os.path.abspath(path)
+    return [os.path.abspath(path)]
 
 
 def is_name(address: str | PathLike[str]) -> bool:

@@ -25,6 +25,7 @@ import itertools
 import os
 import select
 import sys
+import threading
 import weakref
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Coroutine
@@ -157,10 +158,9 @@ class Attachment(ABC):
     def _loop_id(self) -> object:
         """Return the loop, or what stands for it: equal ones are the same loop.
 
-        Asked once, as it attaches. Unless an adapter says it, all attachments of its class are in
-        one loop.
+        Asked as it attaches. Unless an adapter says it, each thread has one loop of its kind.
         """
-        return type(self)
+        return type(self), threading.get_ident()
 
     def _loop_has_ended(self) -> bool:
         """Return whether the loop will never run again, and has left this attachment behind.

@@ -21,7 +21,7 @@ from types import EllipsisType
 from typing import TYPE_CHECKING, Any, Final, TypeAlias, TypeVar, cast, overload
 
 from . import codec, forks, strictness
-from .address import is_name, places, socket_path
+from .address import is_name, socket_paths
 from .answers import Kind, Turn
 from .channel import Channel, Reply, TimedOut
 from .command import Command
@@ -76,10 +76,9 @@ class Client:
         strictness.prove()
         self.attachments: set[Attachment] = set()
         """What attaches it to main loops; `close` detaches each."""
-        self._path = socket_path(address)
+        self._path, *self._others = socket_paths(address)
         self._private = is_name(address)
         self._timeout = None if timeout is None else seconds_of(timeout)
-        self._others = places(str(address))[1:] if self._private else ()
         self._limits = limits
         self._line = self._new_line()
         self._pump: Pump | None = None

@@ -27,7 +27,7 @@ from contextlib import ExitStack
 from typing import Any, Final
 
 from . import lockfile
-from .address import is_name, places, socket_path
+from .address import is_name, socket_paths
 from .descriptors import above_stdio, socket_above_stdio, unix_socket
 from .directory import (
     Directory,
@@ -186,13 +186,13 @@ def listen(address: str | os.PathLike[str], backlog: int) -> Listener:
     socket stands there, UnsafeAddress when the directory, the lock or the socket is another
     user's or open to others, and OSError as bind(2).
     """
-    path = socket_path(address)
+    path, *others = socket_paths(address)
     parent, name = os.path.split(path)
     if not name:
         raise IsADirectoryError(errno.EISDIR, "this is a directory, not a socket", path)
     if not is_name(address):
         return _listen_in(open_directory(parent), name, backlog)
-    for other in places(str(address))[1:]:
+    for other in others:
         _refuse_living(other)
     return _listen_in(open_private_directory(parent), name, backlog)
 

@@ -82,8 +82,7 @@ class Served:
             watched = [each for each in list(self._attachments) if each.watching]
             if watched and all(each.stands_still() for each in watched):
                 return "it is inside a callback of the loop that does so"
-        threads = sys._current_frames()  # pyright: ignore[reportPrivateUsage]  # it is documented
-        if self.by == me and len(threads) == 1:
+        if self.by == me and is_only_thread():
             return "this process has no other thread"
         return None
 
@@ -111,6 +110,12 @@ def served_behind(path: str) -> Served | None:
             except OSError:
                 pass  # its socket was removed
     return found
+
+
+def is_only_thread() -> bool:
+    """Return whether this process has no other thread that Python knows of."""
+    threads = sys._current_frames()  # pyright: ignore[reportPrivateUsage]  # it is documented
+    return len(threads) == 1
 
 
 def _stops_the_thread() -> bool:

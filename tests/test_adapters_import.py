@@ -16,7 +16,7 @@ import ipcpoll
 
 FOLDER = ROOT / "adapters"
 ADAPTERS = sorted(path.stem for path in FOLDER.glob("*_loop.py"))
-MOST_LINES = 120
+MOST_LINES = 130
 
 # Each adapter's loop: the modules that hold it. The standard library has select and asyncio.
 LOOPS = {

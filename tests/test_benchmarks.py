@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import select
 import shutil
 import subprocess
@@ -97,3 +98,15 @@ def test_plots_and_tables_are_made_from_the_figures_and_the_same_ones_again(
     for name, plot in made[0].items():
         assert f"]({name})" in document
         assert plot.count(b"<text") > 10  # names, numbers, axes: not empty, and text stays text
+
+
+def test_what_an_adapter_costs_stands_in_one_document() -> None:
+    """Figures for the same thing in two documents soon differ: one is renewed, one is forgotten."""
+    figures = re.compile(r"^\| (select|asyncio|uvloop|trio|anyio|GLib|Twisted|Tk|Qt)[ ,].*\d", re.M)
+    text = (ROOT / "docs/benchmarks.md").read_text()
+    section = text.partition("\n## Adapters\n")[2].partition("\n## ")[0]
+    assert len(figures.findall(section)) >= 7
+    adapters = (ROOT / "docs/adapters.md").read_text()
+    costs = adapters.partition("\n## What an adapter costs\n")[2].partition("\n## ")[0]
+    assert "benchmarks.md#adapters" in costs
+    assert figures.findall(costs) == []

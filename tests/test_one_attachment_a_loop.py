@@ -224,9 +224,15 @@ def test_nested_loop_of_its_own(server):
     """`run` in a program that is attached elsewhere is another loop, and leaves the first alone."""
     with selectors.DefaultSelector() as selector:
         attachment = select_loop.attach(server, Host(), selector)
-        thread = threading.Thread(target=ask, args=[server, Echo(7)])
+        answers: list[int] = []
+
+        def ask_and_wake() -> None:
+            answers.append(ask(server, Echo(7)))
+            server.wake()
+
+        thread = threading.Thread(target=ask_and_wake)
         thread.start()
-        select_loop.run(server, Host(), until=lambda: not thread.is_alive())
+        select_loop.run(server, Host(), until=lambda: bool(answers))
         thread.join()
         assert server.attachments == {attachment}
         thread = threading.Thread(target=ask, args=[server, Echo(8)])
