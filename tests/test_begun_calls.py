@@ -222,6 +222,23 @@ def test_client_that_is_turned_away_has_begun_nothing(make_server, connect, desk
     assert desk.log == [""]
 
 
+@pytest.mark.parametrize("bad", [b"\xd8\x18\x5a\x7f\xff\xff\xff", b"\x00"])
+def test_call_that_had_begun_before_a_frame_that_ends_the_connection(
+    make_server, connect, desk, bad
+):
+    """What is said under null is about the frame; the call goes on, for whoever still reads."""
+    server = make_server(LATE)
+    peer = connect(server)
+    peer.send(call(1, "Ask"))
+    begin(server, desk, 1)
+    peer.send(bad)
+    [told] = answers(server, peer, 1, desk)
+    assert (told[0], told[2]["code"]) == (None, "malformed" if bad == b"\x00" else "too-large")
+    desk.futures[0].set_result(5)
+    assert answers(server, peer, 1, desk) == [[1, 0, 5]]
+    serve_until(server, lambda: not server.stats()["clients"], desk)
+
+
 @pytest.mark.parametrize("code", ["cancelled", "shutting-down", "busy"])
 @pytest.mark.parametrize("late", [False, True])
 @pytest.mark.parametrize(
