@@ -342,7 +342,8 @@ class Server(Generic[C]):
         if self._thread == threading.get_ident():
             return False
         other = self._thread_object()  # the number alone may be a new thread's by now
-        return other is not None and other.is_alive() and self._thread in sys._current_frames()
+        threads = sys._current_frames()  # pyright: ignore[reportPrivateUsage]  # it is documented
+        return other is not None and other.is_alive() and self._thread in threads
 
     def _refuse_other_threads(self) -> None:
         thread = threading.get_ident()

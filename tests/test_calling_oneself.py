@@ -122,7 +122,7 @@ def asks(client: Client, path: str) -> dict[str, Callable[[], Any]]:
         "map": lambda: list(client.map([Echo(1), Echo(2)])),
         "result": lambda: client.submit(Echo(1)).result(),
         "exception": lambda: client.submit(Echo(1)).exception(),
-        "stream": lambda: next(client.stream(Count(2))),
+        "stream": lambda: list(client.stream(Count(2))),
         "each": lambda: client.stream(Count(2)).each(print).result(),
         "serve_or_send": lambda: serve_or_send(path, COMMANDS, Echo(1), timeout=PATIENCE),
     }
