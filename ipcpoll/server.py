@@ -300,13 +300,14 @@ class Server(Generic[C]):
         """Poll inside a poll, or for the first time."""
         if self._inside.pop(_NEW, None) is not None:
             self._served.by = threading.get_ident()
-            return self.poll(ctx, max_commands=max_commands, max_seconds=max_seconds)
+            # The class's: a signal handler may have closed it just now, which is no misuse.
+            return Server.poll(self, ctx, max_commands=max_commands, max_seconds=max_seconds)
         self._refuse_other_threads()
         if self._is_in_the_midst:
             raise UsageError(_IN_THE_MIDST % "poll")
         if not self._running.depth:  # a poll has hardly begun, or was interrupted in its last step
             self._inside.clear()
-            return self.poll(ctx, max_commands=max_commands, max_seconds=max_seconds)
+            return Server.poll(self, ctx, max_commands=max_commands, max_seconds=max_seconds)
         serial = self._round.serial
         try:
             events = self._ready()
