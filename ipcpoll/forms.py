@@ -333,7 +333,7 @@ class Bare(Form):
         kind = value.__class__
         if kind is list:
             if not set(map(type, value)) <= SCALARS:
-                return [_within(self.plain, item, index) for index, item in enumerate(value)]
+                return _each(self.plain, value)
         elif kind is dict:
             return BARE_MAP.plain(value)
         elif kind not in SCALARS:
@@ -373,12 +373,7 @@ class Array(Form):
         item = self._item
         if set(map(type, value)) <= item.as_is:
             return value if self._kind is list else list(value)
-        plain = item.plain
-        try:
-            return [plain(each) for each in value]
-        except Unfit:
-            # Once more and slowly, to know where.
-            return [_within(plain, each, index) for index, each in enumerate(value)]
+        return _each(item.plain, value)
 
     def _check(self, plain: Any) -> None:
         check = self._item.check
@@ -811,12 +806,14 @@ def versions_of(name: str) -> str:
     return f"the two sides may have different versions of {name}"
 
 
-def _within(function: Callable[[Any], Any], item: Any, index: int) -> Any:
+def _each(function: Callable[[Any], Any], items: Iterable[Any]) -> list[Any]:
+    results: list[Any] = []
     try:
-        return function(item)
+        results.extend(map(function, items))  # a loop in C, which keeps what it has
     except Unfit as unfit:
-        unfit.within(f"[{index}]")
+        unfit.within(f"[{len(results)}]")
         raise
+    return results
 
 
 def _hint(value: Any, classes: frozenset[type]) -> str:

@@ -484,3 +484,48 @@ def test_piece_that_would_be_changed_is_refused_also_by_a_topic(annotation, piec
     with pytest.raises((TypeError, ValueError), match=r"^Watch's piece"):
         topic.publish(piece)
     assert place.take(1) is None, "nobody got it"
+
+
+# ---------------------------------------------------------------------------------------------
+# What it takes to refuse
+
+
+def test_refusal_takes_as_long_as_the_value_is_large_however_deep_it_is():
+    """A poll must not stand still for a wrong answer: each part is looked at once."""
+    looked = []
+
+    class Leaf:
+        @property
+        def __class__(self):
+            looked.append(1)
+            return Leaf
+
+    tree = Tree(Leaf())
+    for _ in range(30):
+        tree = Tree("a", [Tree("b"), tree])
+    for refuse in (
+        lambda: resolve(command(Tree)).encode_answer(tree),
+        lambda: resolve(command(list[list[list[Tree]]])).encode_answer([[[tree]]]),
+    ):
+        looked.clear()
+        with pytest.raises(TypeError, match=r"must be an int, a str or None, not a value of type"):
+            refuse()
+        assert 1 <= len(looked) < 10
+
+
+@pytest.mark.parametrize(
+    ("annotation", "value", "place"),
+    [
+        (list[int], [1] * 5 + ["a"] + [1] * 5, "[5]"),
+        (list[int], ["a"], "[0]"),
+        (tuple[int, ...], (1, 2, "a"), "[2]"),
+        (list[list[int]], [[1], [], [1, 1, "a"]], "[2][2]"),
+        (list, [[1], [], [1, 1, 1j]], "[2][2]"),
+        (list[Tree], [Tree(), Tree(1, [Tree(), Tree(1.5)])], "[1].more[1].value"),
+    ],
+    ids=str,
+)
+def test_wrong_item_is_named(annotation, value, place):
+    with pytest.raises(TypeError) as caught:
+        resolve(command(annotation)).encode_answer(value)
+    assert str(caught.value).startswith(f"Cmd's answer{place} ")
