@@ -33,12 +33,12 @@ from .forms import (
     Either,
     Float,
     Form,
-    Limited,
     Map,
     Positions,
     Record,
     Scalar,
     alike,
+    limited,
     textual,
     unwrapped,
 )
@@ -278,7 +278,7 @@ def _limited(form: Form, metadata: tuple[Any, ...], place: str) -> Form:
             raise TypeError(
                 f"{place}: `{constraint.name}` says nothing about {form.name or form.words}"
             )
-    return Limited(form, constraints) if constraints else form
+    return limited(form, constraints)
 
 
 def _literal(annotation: Any, place: str) -> Choice:

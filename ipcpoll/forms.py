@@ -511,7 +511,8 @@ class Map(Form):
             if self._key.check is not None:
                 for text, key in zip(plain, keys, strict=True):
                     try:
-                        self._key.check(key)
+                        # Constraints look at plain values; of a date that is its text.
+                        self._key.check(key if type(key) in SCALARS else text)
                     except Unfit as unfit:
                         words = f"has the key {shown(text)}, which {unfit.sentence}"
                         raise Unfit(words, unfit.kind) from None
@@ -675,24 +676,35 @@ class Record(Form):
 class Either(Form):
     """A union whose members can be told apart on the wire."""
 
-    def __init__(self, members: list[Form]) -> None:
-        self.members = members
+    def __init__(self, members: Iterable[Form]) -> None:
+        self.members = [
+            inner
+            for member in members
+            for inner in (member.members if isinstance(member, Either) else [member])
+        ]
+        members = self.members
         self._by_class: dict[type, list[Form]] = {}
         for member in members:
             for kind in member.classes:
-                if not (kind is int and isinstance(member, Float)):
+                if not (kind is int and _is_float(member)):
                     self._by_class.setdefault(kind, []).append(member)
-        for member in members:
-            if isinstance(member, Float):  # it takes an int where nobody else does
-                self._by_class.setdefault(int, [member])
+        for member in filter(_is_float, members):  # it takes an int where nobody else does
+            self._by_class.setdefault(int, [member])
         self.words = either(member.words for member in members)
         self.name = either(member.name or member.words for member in members)
         self.classes = frozenset(self._by_class)
         self.as_is = _NONE.union(*(member.as_is for member in members))
         self.kinds = _NONE.union(*(member.kinds for member in members))
         self.subjects = _NONE.union(*(member.subjects for member in members))
-        # Each check looks at the kind of the value first, and at most one finds its own.
-        self._checks = [member.check for member in members if member.check is not None]
+        # Of the members that become the same kind none has a check: `alike` sees to it.
+        self._checks: dict[type, Check] = {
+            _TYPE_OF[kind]: member.check
+            for member in members
+            if member.check is not None
+            for kind in member.kinds
+        }
+        if INT not in self.kinds and float in self._checks:
+            self._checks[int] = self._checks[float]
         if self._checks:
             self.check = self._check
 
@@ -711,12 +723,16 @@ class Either(Form):
         raise self.unlike(value)
 
     def _check(self, plain: Any) -> None:
-        for check in self._checks:
+        check = self._checks.get(type(plain))
+        if check is not None:
             check(plain)
 
     def explain(self, plain: Any, *, lenient: bool) -> None:
         nearest: Unfit | None = None
+        is_others = type(plain) is int and INT in self.kinds
         for member in self.members:
+            if is_others and _is_float(member):
+                continue
             try:
                 member.explain(plain, lenient=lenient)
             except Unfit as unfit:
@@ -731,10 +747,11 @@ class Either(Form):
 
 
 class Limited(Form):
-    """A form with constraints around it."""
+    """A form with constraints around it. No union: see `limited`."""
 
     def __init__(self, form: Form, constraints: list[Constraint]) -> None:
         self.words = form.words
+        self.name = form.name
         self.classes = form.classes
         self.as_is = form.as_is
         self.kinds = form.kinds
@@ -762,6 +779,14 @@ class Limited(Form):
                 raise Unfit(fault, ValueError)
 
 
+def limited(form: Form, constraints: list[Constraint]) -> Form:
+    """Return a form with constraints around it; of a union each member has those about it."""
+    if isinstance(form, Either):
+        return Either([limited(member, constraints) for member in form.members])
+    own = [constraint for constraint in constraints if constraint.subject in form.subjects]
+    return Limited(form, own) if own else form
+
+
 def unwrapped(form: Form) -> Form:
     """Return a form without the constraints around it."""
     while isinstance(form, Limited):
@@ -772,9 +797,13 @@ def unwrapped(form: Form) -> Form:
 def alike(first: Form, second: Form) -> set[str]:
     """Return the kinds of plain values by which two members of a union can't be told apart."""
     shared = set(first.kinds & second.kinds)
-    if all(_is_verbatim(unwrapped(form)) for form in (first, second)):
+    if _is_verbatim(first) and _is_verbatim(second):
         return set()  # a text is that text, whichever of them it is
     return shared
+
+
+def _is_float(form: Form) -> bool:
+    return isinstance(unwrapped(form), Float)
 
 
 def _is_verbatim(form: Form) -> bool:
@@ -842,6 +871,10 @@ _KIND_OF: Final[dict[Any, str]] = {
     float: FLOAT,
     str: TEXT,
     bytes: BYTES,
+}
+_TYPE_OF: Final[dict[str, Any]] = {kind: plain for plain, kind in _KIND_OF.items()} | {
+    ARRAY: list,
+    MAP: dict,
 }
 _SUBJECTS: Final[dict[Any, tuple[str, ...]]] = {
     int: (NUMBER,),

@@ -4,13 +4,14 @@ A constraint that is not known is a TypeError when the class is read, and so is 
 another library would validate; what only describes is left alone.
 """
 
+import enum
 import math
 import re
 from dataclasses import dataclass, make_dataclass
-from datetime import UTC, datetime, time
+from datetime import UTC, date, datetime, time
 from decimal import Decimal
 from types import SimpleNamespace
-from typing import Annotated, NamedTuple, TypedDict
+from typing import Annotated, Literal, NamedTuple, TypedDict
 
 import annotated_types as at
 import attrs
@@ -26,6 +27,15 @@ from ipcpoll.errors import WireError
 from ipcpoll.schema import resolve
 
 DECODER = Decoder()
+
+
+class Level(enum.IntEnum):
+    LOW = 1
+
+
+@dataclass
+class Inner:
+    y: int
 
 
 def command(annotation):
@@ -163,6 +173,12 @@ def test_bound_is_kept_on_both_sides(annotation, constraint, good, bad, words):
         (Annotated[int, at.Ge(0)], "0", "-1", "has the key '-1', which must be at least 0, not -1"),
         (Annotated[float, at.Ge(0)], "0", "nan", "has the key 'nan', which must be at least 0"),
         (Annotated[str, at.MinLen(1)], "a", "", "has the key '', which must have at least 1"),
+        (
+            Annotated[datetime, at.Timezone(...)],
+            "2024-01-01T00:00:00Z",
+            "2024-01-01T00:00:00",
+            "has the key '2024-01-01T00:00:00', which must say its offset from UTC",
+        ),
     ],
 )
 def test_bound_of_a_key_is_kept(key, good, bad, words):
@@ -172,6 +188,69 @@ def test_bound_of_a_key_is_kept(key, good, bad, words):
         limited.bind({"x": {bad: 1}})
     with pytest.raises(ValueError, match=rf"^Cmd's answer {re.escape(words)}"):
         limited.encode_answer(free.decode_answer({bad: 1}))
+
+
+COLOUR = Literal["red", "blue"]
+
+
+@pytest.mark.parametrize(
+    ("annotation", "good", "bad", "words"),
+    [
+        (Annotated[int, at.Ge(0)] | float, [-1.5, 1, 0.5], [-1], "at least 0"),
+        (Annotated[int, Meta(ge=0)] | float, [-1.5, 1], [-1], "at least 0"),
+        (int | Annotated[float, at.Ge(0)], [-1, 0.5], [-1.5, math.nan], "at least 0"),
+        (int | Annotated[float, Meta(ge=0)], [-1, 0.5], [-1.5], "at least 0"),
+        (Annotated[float, at.Ge(0)] | Level, [Level.LOW, 2.5], [-1.5], "at least 0"),
+        (Annotated[float, at.Ge(0)] | None, [1, 0.5, None], [-1, -1.5], "at least 0"),
+        (Annotated[str, at.MinLen(3)] | list[int], ["abc", [1], []], ["a"], "3 characters"),
+        (str | Annotated[list[int], at.MinLen(3)], ["a", [1, 2, 3]], [[1]], "3 items"),
+        (Annotated[str, at.MinLen(3)] | dict[str, int], ["abc", {}], ["a"], "3 characters"),
+        (Annotated[str, at.MinLen(3)] | Inner, ["abc", Inner(1)], ["a"], "3 characters"),
+        (Annotated[date | list[int], at.MaxLen(2)], [date(2026, 1, 2), [1]], [[1] * 3], "2 items"),
+        (Annotated[COLOUR | list[int], at.MaxLen(2)], ["blue", [1]], [[1] * 3], "2 items"),
+        (Annotated[Level | float, at.Ge(5)], [Level.LOW, 5.5], [4.5], "at least 5"),
+        (Annotated[Inner | list[int], at.MaxLen(0)], [Inner(1), []], [[1]], "0 items"),
+        (Annotated[int | str | None, at.Ge(0), at.MinLen(1)], [0, "a", None], [-1, ""], "at least"),
+        (
+            Annotated[Annotated[int | str, at.Ge(0)] | None, at.MinLen(1)],
+            [0, "a", None],
+            [-1, ""],
+            "at least",
+        ),
+        (list[Annotated[int, at.Ge(0)] | float], [[-1.5]], [[0, -1]], "at least 0"),
+    ],
+    ids=str,
+)
+def test_constraint_of_one_member_of_a_union_says_nothing_about_the_others(
+    annotation, good, bad, words
+):
+    cls = command(annotation)
+    command_type = resolve(cls)
+    for value in good:
+        fields = DECODER.decode(command_type.encode_call(b"\x01", cls(value)))[2]
+        arrived = command_type.bind(fields).x
+        answer = command_type.decode_answer(DECODER.decode(command_type.encode_answer(value)))
+        assert (arrived, answer) == (value, value)
+    for value in bad:
+        fields = DECODER.decode(command_type.encode_call(b"\x01", cls(value)))[2]
+        with pytest.raises(WireError, match=rf"^Cmd\.x.* must (be|have) .*{words}"):
+            command_type.bind(fields)
+        with pytest.raises(ValueError, match=rf"^Cmd's answer.* must (be|have) .*{words}"):
+            command_type.encode_answer(value)
+
+
+def test_int_beside_a_float_with_a_constraint_stays_an_int():
+    cls = command(Annotated[float, at.Ge(0)] | Literal[1, 2])
+    command_type = resolve(cls)
+    fields = DECODER.decode(command_type.encode_call(b"\x01", cls(1)))[2]
+    assert repr(command_type.bind(fields).x) == "1"
+    with pytest.raises(WireError, match=r"^Cmd\.x must be a float or one of 1, 2, not 3$"):
+        command_type.bind({"x": 3})
+
+
+def test_literal_beside_text_with_a_constraint_can_not_be_told_apart():
+    with pytest.raises(TypeError, match=r"in one union travel both as text"):
+        resolve(command(Literal["a"] | Annotated[str, at.MinLen(3)]))
 
 
 def test_constraint_is_no_matter_of_the_client():
