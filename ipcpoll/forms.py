@@ -17,7 +17,7 @@ from __future__ import annotations
 
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from datetime import date, datetime, time, timedelta
 from decimal import Decimal
 from enum import Enum
@@ -45,6 +45,7 @@ NULL, BOOL, INT, FLOAT, TEXT, BYTES, ARRAY, MAP = (
 )
 """The kinds of plain values."""
 _NONE: Final[frozenset[Any]] = frozenset()
+_RANGE: Final = "must be from -2^63 to 2^64-1"
 _MANY: Final = 200  # characters of a list of what is valid
 
 
@@ -133,13 +134,30 @@ class Form(ABC):
         return Unfit(f"must be {words}, not {shown(value)}{_hint(value, self.classes)}")
 
 
-def is_limited(form: Form, seen: set[int] | None = None) -> bool:
+def is_limited(form: Form) -> bool:
     """Return whether a constraint stands anywhere in it."""
-    seen = set() if seen is None else seen
-    if id(form) in seen:
-        return False
-    seen.add(id(form))
-    return isinstance(form, Limited) or any(is_limited(part, seen) for part in form.parts())
+    return any(isinstance(part, Limited) for part in _all_parts(form))
+
+
+def _holds_moments(form: Form) -> bool:
+    """Return whether two that differ may be the same moment where they arrive.
+
+    Between time zones, no two are equal in the hour that comes twice, when the clock is set back;
+    and not zones are carried but offsets.
+    """
+    return any(ZONE in part.subjects for part in _all_parts(form))
+
+
+def _all_parts(form: Form) -> Iterator[Form]:
+    """Give a form and all the forms inside, each once."""
+    waiting, seen = [form], {id(form)}
+    while waiting:
+        form = waiting.pop()
+        yield form
+        for part in form.parts():
+            if id(part) not in seen:
+                seen.add(id(part))
+                waiting.append(part)
 
 
 # ---------------------------------------------------------------------------------------------
@@ -357,14 +375,17 @@ class Array(Form):
     kinds = frozenset({ARRAY})
     subjects = frozenset({LENGTH})
 
-    def __init__(self, kind: type, item: Form) -> None:
+    def __init__(self, kind: type, annotation: Any, item: Form) -> None:
+        """`annotation` is the whole: `set[int]`."""
         self.words = "a list"
         self.name = f"a {kind.__name__}"
         self.classes = frozenset({kind})
         self._kind: Any = kind
+        self._annotation = annotation
         self._hashes = kind in (set, frozenset)
+        self._may_merge = self._hashes and _holds_moments(item)
         self._item = item
-        if item.check is not None:
+        if item.check is not None or self._hashes:
             self.check = self._check
 
     def plain(self, value: Any) -> Any:
@@ -373,18 +394,32 @@ class Array(Form):
         item = self._item
         if set(map(type, value)) <= item.as_is:
             return value if self._kind is list else list(value)
-        return _each(item.plain, value)
+        plain = _each(item.plain, value)
+        if self._may_merge:
+            self._refuse_twice(plain)
+        return plain
 
     def _check(self, plain: Any) -> None:
+        if type(plain) is not list:
+            return
         check = self._item.check
-        assert check is not None
-        if type(plain) is list:
+        if check is not None:
             for index, item in enumerate(plain):
                 try:
                     check(item)
                 except Unfit as unfit:
                     unfit.within(f"[{index}]")
                     raise
+        if self._hashes:
+            self._refuse_twice(plain)
+
+    def _refuse_twice(self, plain: list[Any]) -> None:
+        try:
+            items = convert(plain, self._annotation)
+        except msgspec.ValidationError:
+            return  # told by `explain`
+        if len(items) != len(plain):
+            raise Unfit("has two items that mean the same", ValueError)
 
     def explain(self, plain: Any, *, lenient: bool) -> None:
         if type(plain) is not list:
@@ -473,6 +508,8 @@ class Map(Form):
         self._key = key
         self._value = value
         self._has_text = key.classes == frozenset({str}) and not isinstance(key, Choice)
+        self._is_int = key.classes == frozenset({int}) and not isinstance(key, Choice)
+        self._may_merge = _holds_moments(key)
         if value.check is not None or key.check is not None or not self._has_text:
             self.check = self._check
 
@@ -499,15 +536,24 @@ class Map(Form):
             except Unfit as unfit:
                 unfit.within(f"[{shown(key)}]")
                 raise
+        if self._may_merge:
+            self._refuse_twice(plain, self._keys(plain))
         return plain
+
+    def _refuse_twice(self, plain: dict[str, Any], keys: Any) -> None:
+        if keys is not None and len(keys) != len(plain):
+            raise Unfit("has two keys that mean the same", ValueError)
 
     def _check(self, plain: Any) -> None:
         if type(plain) is not dict:
             return
         keys = self._keys(plain)
+        self._refuse_twice(plain, keys)
         if keys is not None:
-            if len(keys) != len(plain):
-                raise Unfit("has two keys that mean the same", ValueError)
+            if self._is_int:
+                for text, key in zip(plain, keys, strict=True):
+                    if not INT_MIN <= key <= INT_MAX:
+                        raise Unfit(f"has the key {shown(text)}, which {_RANGE}", ValueError)
             if self._key.check is not None:
                 for text, key in zip(plain, keys, strict=True):
                     try:
@@ -556,7 +602,7 @@ def _key_text(plain: Any) -> str:
     if type(plain) is str:
         return plain
     if type(plain) is int and not INT_MIN <= plain <= INT_MAX:
-        raise Unfit("must be from -2^63 to 2^64-1", ValueError)
+        raise Unfit(_RANGE, ValueError)
     return repr(plain)
 
 
@@ -677,12 +723,7 @@ class Either(Form):
     """A union whose members can be told apart on the wire."""
 
     def __init__(self, members: Iterable[Form]) -> None:
-        self.members = [
-            inner
-            for member in members
-            for inner in (member.members if isinstance(member, Either) else [member])
-        ]
-        members = self.members
+        self.members = members = _flat(members)
         self._by_class: dict[type, list[Form]] = {}
         for member in members:
             for kind in member.classes:
@@ -746,6 +787,14 @@ class Either(Form):
         return self.members
 
 
+def _flat(members: Iterable[Form]) -> list[Form]:
+    """Return the members, and those of the unions among them."""
+    flat: list[Form] = []
+    for member in members:
+        flat += member.members if isinstance(member, Either) else [member]
+    return flat
+
+
 class Limited(Form):
     """A form with constraints around it. No union: see `limited`."""
 
@@ -777,6 +826,9 @@ class Limited(Form):
             fault = constraint.fault(plain)
             if fault is not None:
                 raise Unfit(fault, ValueError)
+
+    def parts(self) -> Iterable[Form]:
+        return (self.form,)
 
 
 def limited(form: Form, constraints: list[Constraint]) -> Form:

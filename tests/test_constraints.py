@@ -7,6 +7,7 @@ another library would validate; what only describes is left alone.
 import enum
 import math
 import re
+from collections.abc import Awaitable, Generator, Iterator
 from dataclasses import dataclass, make_dataclass
 from datetime import UTC, date, datetime, time
 from decimal import Decimal
@@ -21,6 +22,8 @@ import typing_extensions
 from msgspec import UNSET, Meta, UnsetType
 from pydantic import Field
 
+from ipcpoll import Subscription
+from ipcpoll.answers import Kind
 from ipcpoll.codec import Decoder
 from ipcpoll.constraints import shown
 from ipcpoll.errors import WireError
@@ -38,13 +41,13 @@ class Inner:
     y: int
 
 
-def command(annotation):
-    """Return a command class with a field and an answer of this annotation."""
+def command(annotation, answer=None):
+    """Return a command class with a field of this annotation, and such an answer or another."""
 
     def process(self, ctx):
         raise NotImplementedError
 
-    process.__annotations__ = {"return": annotation}
+    process.__annotations__ = {"return": annotation if answer is None else answer}
     return make_dataclass("Cmd", [("x", annotation)], namespace={"process": process})
 
 
@@ -286,7 +289,19 @@ def test_what_only_describes_is_left_alone(metadata):
     assert command_type.bind({"x": -5}).x == -5
 
 
+class Marker:
+    """As pydantic's documents write them: a class, and no object of it."""
+
+    @classmethod
+    def __get_pydantic_core_schema__(cls, source, handler):
+        raise NotImplementedError
+
+
 UNKNOWN = [
+    (Marker, "the constraint <class "),
+    (at.Ge, "the constraint <class 'annotated_types.Ge'>"),
+    (Meta, "the constraint <class 'msgspec.Meta'>"),
+    (Field(exclude=True), "`exclude` of pydantic's Field is not known"),
     (at.Predicate(str.islower), "the constraint Predicate("),
     (at.Timezone("UTC"), "the constraint Timezone("),
     (at.Not(str.islower), "the constraint Not("),
@@ -331,6 +346,29 @@ def test_constraint_that_is_not_known_is_refused(metadata, words):
 def test_constraint_that_says_nothing_is_refused(annotation, words):
     with pytest.raises(TypeError, match=rf"^Cmd\.x: {re.escape(words)}"):
         resolve(command(annotation))
+
+
+@pytest.mark.parametrize(
+    "annotation",
+    [
+        Annotated[Iterator[int], at.Ge(0)],
+        Annotated[Subscription[int], Meta(ge=0)],
+        Annotated[Awaitable[int], Field(ge=0)],
+        Annotated[Generator[int, None, int], at.Predicate(bool)],
+    ],
+    ids=str,
+)
+def test_constraint_around_an_answer_that_takes_time_is_refused(annotation):
+    with pytest.raises(TypeError, match=r"^Cmd\.process: .*; put it in the brackets, around the "):
+        resolve(command(int, answer=annotation))
+    note = annotation.__origin__
+    assert resolve(command(int, answer=Annotated[note, "a note"])).kind is not Kind.PLAIN
+
+
+def test_set_with_an_item_twice_is_no_longer_than_it_will_be():
+    command_type = resolve(command(Annotated[set[int], at.MinLen(2)]))
+    with pytest.raises(WireError, match=r"^Cmd\.x has two items that mean the same$"):
+        command_type.bind({"x": [1, 1]})
 
 
 # ---------------------------------------------------------------------------------------------
@@ -383,16 +421,36 @@ def test_default_that_only_pydantic_understands_is_refused():
         resolve(Cmd)
 
 
-def test_default_that_is_unset_is_no_foreign_default():
+@pytest.mark.parametrize(
+    "annotation",
+    [
+        Annotated[int, at.Ge(0)] | UnsetType,
+        Annotated[Annotated[int, at.Ge(0)] | UnsetType | None, "a note"],
+    ],
+    ids=str,
+)
+def test_default_that_is_unset_is_no_foreign_default(annotation):
     @dataclass
     class Cmd:
-        x: Annotated[int, at.Ge(0)] | UnsetType = UNSET
+        x: annotation = UNSET
 
         def process(self, ctx) -> int: ...
 
     assert resolve(Cmd).bind({}) == Cmd()
     with pytest.raises(WireError, match=r"^Cmd\.x must be at least 0, not -1$"):
         resolve(Cmd).bind({"x": -1})
+
+
+@pytest.mark.parametrize("constraint", [at.Ge(0), Meta(ge=0)], ids=repr)
+def test_constraint_around_what_may_be_unset_is_refused(constraint):
+    @dataclass
+    class Cmd:
+        x: Annotated[Annotated[int | UnsetType, "a note"], constraint] = UNSET
+
+        def process(self, ctx) -> int: ...
+
+    with pytest.raises(TypeError, match=r"Cmd\.x: put the constraint around the type that it is "):
+        resolve(Cmd)
 
 
 # ---------------------------------------------------------------------------------------------

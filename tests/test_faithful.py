@@ -377,6 +377,52 @@ def test_two_keys_that_mean_the_same_are_refused_as_they_come_in(annotation, pla
         resolve(command(annotation)).bind({"x": plain})
 
 
+@pytest.mark.parametrize(
+    ("annotation", "plain"),
+    [
+        (set[int], [1, 1]),
+        (frozenset[str], ["a", "b", "a"]),
+        (set[float], [1, 1.0]),
+        (set, ["a", "a"]),
+        (set[tuple[int, ...]], [[1], [1]]),
+        (list[set[int]], [[1, 1]]),
+        (set[datetime], ["2024-01-01T00:00:00Z", "2024-01-01T01:00:00+01:00"]),
+    ],
+    ids=str,
+)
+def test_two_items_of_a_set_that_mean_the_same_are_refused_as_they_come_in(annotation, plain):
+    with pytest.raises(WireError, match=r"^Cmd\.x.* has two items that mean the same$"):
+        resolve(command(annotation)).bind({"x": plain})
+
+
+IN_THE_HOUR_THAT_COMES_TWICE = datetime(2026, 10, 25, 2, 30, tzinfo=BERLIN)
+"""To Python it equals no moment in another zone, not even itself."""
+
+
+@pytest.mark.parametrize(
+    ("annotation", "value"),
+    [
+        (dict[datetime, int], lambda one, other: {one: 1, other: 2}),
+        (set[datetime], lambda one, other: {one, other}),
+        (list[frozenset[datetime]], lambda one, other: [frozenset({one, other})]),
+        (dict[str, dict[datetime, int]], lambda one, other: {"a": {one: 1, other: 2}}),
+    ],
+    ids=str,
+)
+def test_moments_that_would_become_one_are_refused(annotation, value):
+    value = value(IN_THE_HOUR_THAT_COMES_TWICE, IN_THE_HOUR_THAT_COMES_TWICE.astimezone(UTC))
+    assert not list(field_and_answer(annotation, value))
+
+
+@pytest.mark.parametrize("key", [2**64, -(2**63) - 1, 10**30])
+def test_key_that_is_no_integer_of_ours_is_refused_as_it_comes_in(key):
+    words = f"^Cmd.x has the key '{key}', which must be from -2\\^63 to 2\\^64-1$"
+    with pytest.raises(WireError, match=words):
+        resolve(command(dict[int, int])).bind({"x": {"1": 1, str(key): 2}})
+    for edge in (2**64 - 1, -(2**63)):
+        assert resolve(command(dict[int, int])).bind({"x": {str(edge): 2}}).x == {edge: 2}
+
+
 # ---------------------------------------------------------------------------------------------
 # What is left out while it is UNSET
 
