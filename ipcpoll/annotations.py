@@ -546,7 +546,17 @@ def _hints(cls: type) -> dict[str, Any]:
         raise
     except Exception as error:
         place = [*_unresolved(cls), cls.__qualname__][0]
-        raise TypeError(f"{place}: the annotation can't be resolved: {error}") from None
+        raise _unresolvable(f"{place}: the annotation", cls, error) from None
+
+
+def _unresolvable(what: str, cls: type, error: Exception) -> TypeError:
+    words = f"{what} can't be resolved: {error}"
+    if isinstance(error, NameError) and "<locals>" in cls.__qualname__:
+        words += (
+            "; an annotation in quotes, or under `from __future__ import annotations`, does not "
+            "see what stands in a function"
+        )
+    return TypeError(words)
 
 
 def _unresolved(cls: type) -> Iterator[str]:
@@ -581,7 +591,7 @@ def return_annotation(cls: type) -> Any:
         # In this order a default does not hide a type: `date: date | None = None`.
         hints = typing.get_type_hints(only_return, dict(vars(cls)), names, include_extras=True)
     except Exception as error:
-        raise TypeError(f"{place}: its return annotation can't be resolved: {error}") from None
+        raise _unresolvable(f"{place}: its return annotation", cls, error) from None
     return hints["return"]
 
 

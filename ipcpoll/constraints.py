@@ -16,6 +16,7 @@ An object counts as a constraint when
 
 from __future__ import annotations
 
+import builtins
 import math
 import re
 from collections.abc import Callable, Iterable, Iterator
@@ -142,7 +143,12 @@ def shown(value: Any) -> str:
         return "an int of many digits"
     if kind in (int, float, bool, type(None)):
         return repr(value)
-    return _NAMES.get(kind) or f"a value of type `{kind.__qualname__[:80]}`"
+    if kind in _NAMES:
+        return _NAMES[kind]
+    name = kind.__qualname__[:80]
+    if getattr(builtins, name, kind) is not kind:  # numpy has a `bool` too
+        name = f"{kind.__module__[:80]}.{name}"
+    return f"a value of type `{name}`"
 
 
 _SHOWN: Final = 40

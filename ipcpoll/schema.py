@@ -254,12 +254,11 @@ def _classes(commands: Any) -> list[type]:
         return [commands]
     if typing.get_origin(commands) in (Union, types.UnionType):
         commands = typing.get_args(commands)
-    try:
-        given = list(commands)
-    except TypeError:
+    if isinstance(commands, str) or not isinstance(commands, Iterable):
         raise TypeError(
             f"commands are a class, a union of classes or an iterable of them, not {commands!r}"
-        ) from None
+        )
+    given: list[Any] = list(commands)
     for cls in given:
         if not isinstance(cls, type):  # it may not even be hashable, which the cache needs
             raise TypeError(f"a command must be a class, and {cls!r} is none")

@@ -16,6 +16,7 @@ from typing import Annotated, Literal, NamedTuple, TypedDict
 
 import annotated_types as at
 import attrs
+import numpy
 import pydantic
 import pytest
 import typing_extensions
@@ -472,6 +473,8 @@ def test_constraint_around_what_may_be_unset_is_refused(constraint):
         ({}, "a map"),
         ((), "a tuple"),
         (datetime(2024, 1, 1, tzinfo=UTC), "a value of type `datetime`"),
+        (numpy.bool_(True), f"a value of type `numpy.{numpy.bool_.__qualname__}`"),
+        (type("int", (int,), {"__module__": "of_mine"})(), "a value of type `of_mine.int`"),
     ],
     ids=lambda it: str(type(it)),
 )

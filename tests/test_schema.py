@@ -1230,6 +1230,8 @@ def test_commands_may_be_a_class_a_union_or_any_iterable(commands, names):
         ([5], "a command must be a class, and 5 is none"),
         ([Add(1, 2)], "a command must be a class, and Add(a=1, b=2) is none"),
         (5, "commands are a class, a union of classes or an iterable of them, not 5"),
+        ("/a", "commands are a class, a union of classes or an iterable of them, not '/a'"),
+        (None, "commands are a class, a union of classes or an iterable of them, not None"),
     ],
 )
 def test_wrong_commands_are_refused(commands, sentence):
@@ -1653,6 +1655,29 @@ def test_alias_that_holds_itself_is_refused_with_a_hint():
     exec("type Json = dict[str, Json] | list[Json] | str | int | float | bool | None", names)
     with pytest.raises(TypeError, match=r"^Cmd\.x: .*Json.* holds itself; use a dataclass, or a"):
         resolve(command(names["Json"]))
+
+
+def test_class_in_a_function_is_not_found_by_its_name():
+    class Hider:
+        pass
+
+    @dataclass
+    class InField:
+        x: "Hider"
+
+        def process(self, ctx) -> None: ...
+
+    @dataclass
+    class InAnswer:
+        def process(self, ctx) -> "Hider": ...
+
+    words = (
+        r"can't be resolved: name 'Hider' is not defined; an annotation in quotes, or under "
+        r"`from __future__ import annotations`, does not see what stands in a function$"
+    )
+    for cls, place in ((InField, "InField.x"), (InAnswer, "InAnswer.process")):
+        with pytest.raises(TypeError, match=rf"{place}: .*{words}"):
+            resolve(cls)
 
 
 Json = Union["dict[str, Json]", "list[Json]", str, int, None]
