@@ -471,11 +471,7 @@ class Positions(Form):
         if not self._required <= len(plain) <= len(self._items):
             raise self._wrong_length(plain)
         for form, item, step in zip(self._items, plain, self._steps, strict=False):
-            try:
-                form.explain(item, lenient=lenient)
-            except Unfit as unfit:
-                unfit.within(step)
-                raise
+            _explain(form, item, step, lenient)
 
     def _wrong_length(self, value: Any) -> Unfit:
         return Unfit(f"must be {self.words}, not of {len(value)}", ValueError)
@@ -578,11 +574,7 @@ class Map(Form):
         for key, item in plain.items():
             if not fits and self._keys({key: None}) is None:
                 raise Unfit(f"has the key {shown(key)}, which must be {self._key.words}")
-            try:
-                self._value.explain(item, lenient=lenient)
-            except Unfit as unfit:
-                unfit.within(f"[{shown(key)}]")
-                raise
+            _explain(self._value, item, f"[{shown(key)}]", lenient)
 
     def _keys(self, plain: dict[str, Any]) -> Any:
         """Return the keys that the texts stand for; None where one stands for none."""
@@ -689,11 +681,7 @@ class Record(Form):
             self._refuse_unknown(plain)
         for name, form in self.fields.items():
             if name in plain:
-                try:
-                    form.explain(plain[name], lenient=lenient)
-                except Unfit as unfit:
-                    unfit.within(f".{name}")
-                    raise
+                _explain(form, plain[name], f".{name}", lenient)
         self._refuse_missing(plain)
 
     def _refuse_unknown(self, keys: Mapping[Any, Any]) -> None:
@@ -885,6 +873,14 @@ def either(words: Iterable[str]) -> str:
 def versions_of(name: str) -> str:
     """Return what is to be thought of where the two ends do not agree on a class."""
     return f"the two sides may have different versions of {name}"
+
+
+def _explain(form: Form, plain: Any, step: str, lenient: bool) -> None:
+    try:
+        form.explain(plain, lenient=lenient)
+    except Unfit as unfit:
+        unfit.within(step)
+        raise
 
 
 def _each(function: Callable[[Any], Any], items: Iterable[Any]) -> list[Any]:

@@ -20,6 +20,7 @@ import numpy
 import pydantic
 import pytest
 import typing_extensions
+import wire
 from msgspec import UNSET, Meta, UnsetType
 from pydantic import Field
 
@@ -44,12 +45,7 @@ class Inner:
 
 def command(annotation, answer=None):
     """Return a command class with a field of this annotation, and such an answer or another."""
-
-    def process(self, ctx):
-        raise NotImplementedError
-
-    process.__annotations__ = {"return": annotation if answer is None else answer}
-    return make_dataclass("Cmd", [("x", annotation)], namespace={"process": process})
+    return wire.command(annotation, annotation if answer is None else answer)
 
 
 class Vendored:

@@ -9,7 +9,7 @@ import enum
 import functools
 import math
 import typing
-from dataclasses import dataclass, field, make_dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, date, datetime, time, timedelta, timezone
 from decimal import Decimal
 from pathlib import Path, PurePath, PurePosixPath, PureWindowsPath
@@ -19,6 +19,7 @@ from zoneinfo import ZoneInfo
 
 import numpy
 import pytest
+import wire
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from msgspec import UNSET, Meta, UnsetType
@@ -181,12 +182,7 @@ NESTED: list[typing.Any] = [
 @functools.cache
 def command(annotation):
     """Return a command class with a field and an answer of this annotation."""
-
-    def process(self, ctx):
-        raise NotImplementedError
-
-    process.__annotations__ = {"return": annotation}
-    return make_dataclass("Cmd", [("x", annotation)], namespace={"process": process})
+    return wire.command(annotation, annotation)
 
 
 def same(one, other):

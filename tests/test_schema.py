@@ -43,7 +43,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from msgspec import Meta
 from twisted.internet import defer
-from wire import PLAIN, fault
+from wire import PLAIN, command, fault
 
 from ipcpoll import schema
 from ipcpoll.answers import Kind, Subscription, Turn, is_deferred
@@ -141,16 +141,6 @@ UserId = NewType("UserId", int)
 Percent = Annotated[int, Meta(ge=0, le=100, description="of the whole")]
 Word = Annotated[str, Meta(min_length=1, max_length=8, pattern="^[a-z]*$")]
 T = TypeVar("T")
-
-
-def command(annotation, returns=None, **namespace):
-    """Return a command class `Cmd` with one field `x` and this answer."""
-
-    def process(self, ctx):
-        raise NotImplementedError
-
-    process.__annotations__ = {"return": returns}
-    return make_dataclass("Cmd", [("x", annotation)], namespace={"process": process, **namespace})
 
 
 def bound(cls, payload):
