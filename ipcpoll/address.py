@@ -25,6 +25,7 @@ from os import PathLike
 from pathlib import Path
 from typing import Any, Final
 
+from .constraints import shown as shown_value
 from .directory import shown, why_not_private
 from .log import logger
 
@@ -82,7 +83,10 @@ def socket_paths(address: str | PathLike[str]) -> list[str]:
     """Return `socket_path`, and behind it the other places of a name (`places`)."""
     if is_name(address):
         return places(str(address))
-    path: Any = os.fspath(address)
+    try:
+        path: Any = os.fspath(address)
+    except TypeError:
+        raise TypeError(f"an address is a str or a path, not {shown_value(address)}") from None
     if not isinstance(path, str):
         raise TypeError(f"an address is a str or a path of str, os.fsdecode() makes one: {path!r}")
     if not path:

@@ -7,6 +7,8 @@ left to msgspec: what it takes changes from release to release.
 
 from __future__ import annotations
 
+import collections
+import contextlib
 import dataclasses
 import enum
 import functools
@@ -16,13 +18,13 @@ import re
 import sys
 import types
 import typing
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from pathlib import PurePath
-from typing import Any, Final, Literal, TypeVar, Union
+from typing import Annotated, Any, Final, Literal, TypeVar, Union
 
 import msgspec
 
-from .constraints import constraints_of, is_foreign, is_validating
+from .constraints import VALIDATING, constraints_of, is_foreign, is_validating
 from .forms import (
     BARE,
     BARE_MAP,
@@ -33,19 +35,24 @@ from .forms import (
     Either,
     Float,
     Form,
-    Limited,
     Map,
     Positions,
     Record,
     Scalar,
     alike,
+    limited,
     textual,
     unwrapped,
 )
 
 _KEYS: Final = (str, int, float, *TEXTUAL)
 _ARRAYS: Final = (list, set, frozenset)
-_CONTAINERS: Final = (str, bytes, int, float, list, tuple, dict, set, frozenset)
+_HOLDERS: Final = (
+    *(str, bytes, bytearray, int, float, complex, list, tuple, dict, set, frozenset),
+    *(collections.deque, collections.UserDict, collections.UserList, collections.UserString),
+    *(PurePath, *TEXTUAL),
+)
+"""What holds a value of its own beside the fields of a dataclass that inherits it."""
 _HOLDS_ITSELF: Final = "holds itself; use a dataclass, or a bare `dict` or `list` of plain values"
 _A: Final = {"array": "a list", "int": "an int"} | {
     kind: "text" if kind == "text" else f"a {kind}" for kind in ("text", "map", "float", "bool")
@@ -60,17 +67,70 @@ def members_of(annotation: Any) -> list[Any]:
     return [type(None) if annotation is None else annotation]
 
 
+def alternatives_of(annotation: Any) -> list[Any]:
+    """Return what a whole answer may be: `members_of` it, also of a union with a note around it."""
+    found: list[Any] = []
+    for member in members_of(annotation):
+        inner = [member]
+        if typing.get_origin(member) is Annotated and not _has_constraints(member):
+            inner = alternatives_of(typing.get_args(member)[0])
+        found += inner if len(inner) > 1 else [member]
+    return found
+
+
+def refuse_constraints(annotation: Any, place: str) -> None:
+    """Raise TypeError where a constraint stands around an answer that takes time, or its pieces."""
+    annotation = _bare(annotation)
+    while typing.get_origin(annotation) is Annotated:
+        inner = typing.get_args(annotation)[0]
+        if _has_constraints(annotation):
+            raise TypeError(
+                f"{place}: a constraint around {_shown(inner)} would limit nothing; put it in the "
+                "brackets, around the type that it is about"
+            )
+        annotation = _bare(inner)
+
+
+def _has_constraints(annotation: Any) -> bool:
+    try:
+        return any(constraints_of(annotation.__metadata__))
+    except (TypeError, re.error):  # one that is not known
+        return True
+
+
+class _BadAlias(TypeError):
+    """A `type X = …` that can't be read. Internal: `told_at` says where."""
+
+
+@contextlib.contextmanager
+def told_at(place: str, annotation: Any) -> Generator[None]:
+    """Say where an annotation stands that leads nowhere, or back to itself."""
+    try:
+        yield
+    except _BadAlias as error:
+        raise TypeError(f"{place}: {error}") from None
+    except RecursionError:  # not for a dataclass or a TypedDict: those are read once
+        raise TypeError(f"{place}: {_shown(annotation)} {_HOLDS_ITSELF}") from None
+
+
 def is_record(annotation: Any) -> bool:
     return isinstance(annotation, type) and dataclasses.is_dataclass(annotation)
 
 
 def _bare(annotation: Any) -> Any:
     """Return the annotation without the names that stand around it."""
+    seen: list[Any] = []
     while True:
         if isinstance(annotation, typing.NewType):
             annotation = annotation.__supertype__
         elif type(annotation).__name__ == "TypeAliasType":  # `type X = …`, Python 3.12
-            annotation = annotation.__value__
+            if annotation in seen:
+                raise _BadAlias(f"{_shown(annotation)} {_HOLDS_ITSELF}")
+            seen.append(annotation)
+            try:
+                annotation = annotation.__value__  # evaluated here, so anything may be raised
+            except Exception as error:
+                raise _BadAlias(f"{_shown(annotation)} can't be resolved: {error}") from None
         elif (inner := _required(annotation)) is not annotation:
             annotation = inner
         else:
@@ -87,7 +147,7 @@ def _required(annotation: Any) -> Any:
 def kind_of(annotation: Any) -> Any:
     """Return the class behind an annotation, constraints taken off."""
     annotation = _bare(annotation)
-    if typing.get_origin(annotation) is typing.Annotated:
+    if typing.get_origin(annotation) is Annotated:
         return kind_of(typing.get_args(annotation)[0])
     return type(None) if annotation is None else annotation
 
@@ -100,17 +160,15 @@ class Reader:
 
     def form(self, annotation: Any, place: str) -> Form:
         """Read one annotation. Raises TypeError that begins with `place`."""
-        try:
+        with told_at(place, annotation):
             form = self._read(annotation, place)
-        except RecursionError:  # not for a dataclass or a TypedDict: those are read once
-            raise TypeError(f"{place}: {_shown(annotation)} {_HOLDS_ITSELF}") from None
         refuse_by_msgspec(_required(annotation), place)
         return form
 
     def _read(self, annotation: Any, place: str) -> Form:
         annotation = _bare(annotation)
         origin, args = typing.get_origin(annotation), typing.get_args(annotation)
-        if origin is typing.Annotated:
+        if origin is Annotated:
             return _limited(self._read(args[0], place), annotation.__metadata__, place)
         if origin in (Union, types.UnionType):
             return self._read_union(args, place)
@@ -189,8 +247,9 @@ class Reader:
                 )
         return Either(forms)
 
-    def _read_array(self, kind: type, args: tuple[Any, ...], place: str) -> Form:
-        return Array(kind, self._read(args[0], f"{place}[]") if args else BARE)
+    def _read_array(self, kind: Any, args: tuple[Any, ...], place: str) -> Form:
+        item = self._read(args[0], f"{place}[]") if args else BARE
+        return Array(kind, kind[args[0]] if args else kind, item)
 
     def _read_dict(self, args: tuple[Any, ...], place: str) -> Form:
         if not args:
@@ -226,8 +285,8 @@ class Reader:
                 f"{place}: another library validates this class, and ipcpoll would not ask it; "
                 "use `dataclasses.dataclass`, with constraints in `Annotated[…]`"
             )
-        if not is_dict and issubclass(cls, _CONTAINERS):
-            [base, *_] = [base for base in cls.__mro__ if base in _CONTAINERS]
+        if not is_dict and issubclass(cls, _HOLDERS):
+            [base, *_] = [base for base in cls.__mro__ if base in _HOLDERS]
             raise TypeError(
                 f"{place}: a dataclass that is a {_shown(base)} as well can't be carried: only "
                 "its fields would be"
@@ -244,7 +303,8 @@ class Reader:
         for name in names:
             hint = hints[name]
             if not is_dict:
-                hint, may_be_unset = _without_unset(hint)
+                with told_at(f"{place}.{name}", hint):
+                    hint, may_be_unset = _without_unset(hint, f"{place}.{name}")
                 if may_be_unset:
                     if _defaults(cls).get(name) is not msgspec.UNSET:
                         raise TypeError(
@@ -278,7 +338,7 @@ def _limited(form: Form, metadata: tuple[Any, ...], place: str) -> Form:
             raise TypeError(
                 f"{place}: `{constraint.name}` says nothing about {form.name or form.words}"
             )
-    return Limited(form, constraints) if constraints else form
+    return limited(form, constraints)
 
 
 def _literal(annotation: Any, place: str) -> Choice:
@@ -322,9 +382,18 @@ def _is_path(annotation: Any) -> bool:
     return isinstance(kind, type) and issubclass(kind, PurePath)
 
 
-def _without_unset(hint: Any) -> tuple[Any, bool]:
+def _without_unset(hint: Any, place: str) -> tuple[Any, bool]:
     """Return the annotation of a field without `msgspec.UnsetType`, and whether that was there."""
-    members = members_of(hint)
+    bare = _bare(hint)
+    if typing.get_origin(bare) is Annotated:
+        inner, may_be_unset = _without_unset(typing.get_args(bare)[0], place)
+        if may_be_unset and _has_constraints(bare):
+            raise TypeError(
+                f"{place}: put the constraint around the type that it is about: "
+                "`Annotated[int, …] | UnsetType`"
+            )
+        return (inner if may_be_unset else hint), may_be_unset
+    members = members_of(bare)
     others = [member for member in members if member is not msgspec.UnsetType]
     if len(others) == len(members) or not others:
         return hint, False
@@ -376,8 +445,11 @@ def _instead(annotation: Any) -> str:
     origin = typing.get_origin(annotation) or annotation
     if isinstance(annotation, TypeVar) or getattr(annotation, "__parameters__", None):
         return "; write what it stands for"
-    if isinstance(origin, type) and is_record(origin):
-        return "; write a dataclass for each type that it stands for"
+    if type(origin).__name__ == "TypeAliasType":  # `Many[int]` of `type Many[T] = list[T]`
+        return "; write what it stands for"
+    if isinstance(origin, type) and origin is not annotation and "__annotations__" in vars(origin):
+        kind = "dataclass" if is_record(origin) else "class"
+        return f"; write a {kind} for each type that it stands for"
     if isinstance(annotation, str | typing.ForwardRef):
         return "; what holds itself is a dataclass, or a bare `dict` or `list` of plain values"
     name = getattr(origin, "__name__", None) or getattr(annotation, "_name", None)
@@ -388,23 +460,34 @@ def _instead(annotation: Any) -> str:
         for base in origin.__mro__[1:]:
             if base in SCALARS and base is not object:
                 return f"; use {base.__name__}: a subclass would arrive as one"
-        if hasattr(origin, "__pydantic_fields__") or hasattr(origin, "__attrs_attrs__"):
-            return "; use a dataclass"
         if origin.__module__.partition(".")[0] == "numpy":
             return "; use bool, int, float, str or a list of them"
+        package = origin.__module__.partition(".")[0]
+        if any(hasattr(origin, name) for name in _FIELDS) or not (
+            package in VALIDATING or package in sys.stdlib_module_names
+        ):
+            return "; use a dataclass"
     return ""
+
+
+_FIELDS: Final = ("__pydantic_fields__", "__attrs_attrs__", "__struct_fields__")
+"""What classes of pydantic, attrs and msgspec have."""
 
 
 _STANDARD: Final = frozenset(
     {
+        "array",
         "builtins",
         "collections",
         "collections.abc",
         "decimal",
         "fractions",
+        "ipaddress",
         "msgspec",
         "msgspec._core",
         "numbers",
+        "os",
+        "re",
         "typing",
         "typing_extensions",
     }
@@ -432,6 +515,16 @@ _INSTEAD: Final = {
     "Fraction": "`tuple[int, int]`",
     "Number": "`int | float`",
     "Final": "the type in it",
+    "LiteralString": "`str`",
+    "Self": "the name of the class, in quotes",
+    "Pattern": "`str`",
+    "PathLike": "`Path`",
+    "ChainMap": "`dict[str, …]`",
+    "array": "`list[…]`",
+    "IPv4Address": "`str`",
+    "IPv6Address": "`str`",
+    "Iterator": "`list[…]`; an answer in pieces is annotated with nothing around it",
+    "Generator": "`list[…]`; an answer in pieces is annotated with nothing around it",
     "Callable": "a command of its own",
     "UnsetType": "it in a union, as the field `x: int | UnsetType = UNSET` of a dataclass",
 }
@@ -449,11 +542,21 @@ def _hints(cls: type) -> dict[str, Any]:
     """Return the resolved annotations of a class; raises TypeError that names class and field."""
     try:
         return typing.get_type_hints(cls, include_extras=True)
-    except RecursionError:  # told by `Walker.check`
+    except RecursionError:  # told by `told_at`
         raise
     except Exception as error:
         place = [*_unresolved(cls), cls.__qualname__][0]
-        raise TypeError(f"{place}: the annotation can't be resolved: {error}") from None
+        raise _unresolvable(f"{place}: the annotation", cls, error) from None
+
+
+def _unresolvable(what: str, cls: type, error: Exception) -> TypeError:
+    words = f"{what} can't be resolved: {error}"
+    if isinstance(error, NameError) and "<locals>" in cls.__qualname__:
+        words += (
+            "; an annotation in quotes, or under `from __future__ import annotations`, does not "
+            "see what stands in a function"
+        )
+    return TypeError(words)
 
 
 def _unresolved(cls: type) -> Iterator[str]:
@@ -488,7 +591,7 @@ def return_annotation(cls: type) -> Any:
         # In this order a default does not hide a type: `date: date | None = None`.
         hints = typing.get_type_hints(only_return, dict(vars(cls)), names, include_extras=True)
     except Exception as error:
-        raise TypeError(f"{place}: its return annotation can't be resolved: {error}") from None
+        raise _unresolvable(f"{place}: its return annotation", cls, error) from None
     return hints["return"]
 
 

@@ -17,7 +17,7 @@ from collections.abc import Callable
 from enum import Enum, auto
 from typing import Any, Final, Generic, NamedTuple, TypeVar
 
-from .annotations import kind_of, members_of
+from .annotations import kind_of, members_of, refuse_constraints
 
 T = TypeVar("T")
 T_co = TypeVar("T_co", covariant=True)
@@ -103,6 +103,13 @@ def promise_of(process: Callable[..., Any], annotation: Any, place: str) -> Prom
     Raises TypeError that begins with `place`: what is in the function and what is written behind
     the arrow don't fit, or the annotation leaves out what a piece or an answer is.
     """
+    promise = _promise_of(process, annotation, place)
+    if promise.answer is not annotation:
+        refuse_constraints(annotation, place)
+    return promise
+
+
+def _promise_of(process: Callable[..., Any], annotation: Any, place: str) -> Promise:
     bare = kind_of(annotation)  # `type Numbers = Iterator[int]`, `Annotated[Iterator[int], …]`
     origin = typing.get_origin(bare) or bare
     args = list(typing.get_args(bare))

@@ -105,7 +105,7 @@ class AwaitingClient(ABC):
         self, name: str, fields: Mapping[str, Any] | None = None, *, timeout: Timeout = ...
     ) -> Any:
         """Call a command by its name, with plain values, and return the answer as a plain value."""
-        body = call_payload_plain(b"", name, dict(fields or {}))[1:]
+        body = call_payload_plain(b"", name, fields)[1:]
         client = self._attached()
         return await self._answer(client.begin(Submitted, name, body, lambda value: value, timeout))
 

@@ -32,7 +32,7 @@ from .flow import Flow
 from .framing import Payload
 from .limits import DEFAULT_LIMITS, Limits
 from .line import Line, Pending
-from .messages import call_payload_plain
+from .messages import call_payload, call_payload_plain
 from .pipeline import Answers, answer_of, post_call
 from .pump import Pump
 from .schema import resolve
@@ -132,11 +132,11 @@ class Client:
 
         For tools that don't know the command's class. Raises as `call`.
         """
-        plain = dict(fields or {})
+        body = call_payload_plain(b"", name, fields)[1:]
 
         def post(channel: Channel) -> int:
             call_id = channel.new_id()
-            channel.post(call_id, call_payload_plain(codec.encode(call_id), name, plain))
+            channel.post(call_id, call_payload(codec.encode(call_id), body))
             return call_id
 
         with self._door:

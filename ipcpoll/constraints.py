@@ -16,6 +16,7 @@ An object counts as a constraint when
 
 from __future__ import annotations
 
+import builtins
 import math
 import re
 from collections.abc import Callable, Iterable, Iterator
@@ -48,6 +49,7 @@ _DESCRIBES: Final = frozenset(
 )
 """What these libraries have beside constraints. Strict is what ipcpoll is anyway."""
 _BOUNDS: Final = ("gt", "ge", "lt", "le", "multiple_of", "min_length", "max_length", "pattern")
+_SCHEMA: Final = "__get_pydantic_core_schema__"
 _CLASSES: Final = {
     "Gt": "gt",
     "Ge": "ge",
@@ -58,7 +60,13 @@ _CLASSES: Final = {
     "MaxLen": "max_length",
 }
 """The classes of annotated_types that hold one bound, each in an attribute of this name."""
-_FIELD_RENAMES: Final = ("alias", "validation_alias", "serialization_alias", "discriminator")
+_UNKNOWN_OF_FIELD: Final = (
+    "alias",
+    "validation_alias",
+    "serialization_alias",
+    "discriminator",
+    "exclude",
+)
 _UNITS: Final[dict[type, str]] = {str: "character", bytes: "byte", list: "item", dict: "entry"}
 _OFFSET: Final = re.compile(r"(Z|[+-]\d\d:?\d\d)$", re.IGNORECASE)
 
@@ -97,9 +105,10 @@ def constraints_of(metadata: Iterable[Any]) -> Iterator[Constraint]:
             yield from _bounds({name: getattr(item, name) for name in _BOUNDS}, item.tz)
         elif getattr(item, "__is_annotated_types_grouped_metadata__", False):
             yield from constraints_of(item)
-        elif isinstance(item, type) or not _is_constraint(item):
-            continue
-        else:
+        elif isinstance(item, type):
+            if _is_meant(item, item):
+                raise TypeError(f"the constraint {repr(item)[:80]} is not known")
+        elif _is_constraint(item):
             yield from _foreign(item)
 
 
@@ -134,19 +143,29 @@ def shown(value: Any) -> str:
         return "an int of many digits"
     if kind in (int, float, bool, type(None)):
         return repr(value)
-    return _NAMES.get(kind) or f"a value of type `{kind.__qualname__[:80]}`"
+    if kind in _NAMES:
+        return _NAMES[kind]
+    name = kind.__qualname__[:80]
+    if getattr(builtins, name, kind) is not kind:  # numpy has a `bool` too
+        name = f"{kind.__module__[:80]}.{name}"
+    return f"a value of type `{name}`"
 
 
 _SHOWN: Final = 40
 _NAMES: Final[dict[type, str]] = {list: "a list", dict: "a map", tuple: "a tuple"}
 
 
-def _is_constraint(item: Any) -> bool:
-    kind = type(item)
+def _is_meant(item: Any, kind: type) -> bool:
+    """Return whether a class says that such an object is a constraint; or that class itself."""
     if packages_of(kind) & VALIDATING:
         return not any(base.__name__ in _DESCRIBES for base in kind.__mro__)
-    if hasattr(item, "__get_pydantic_core_schema__"):
-        return True
+    return hasattr(item, _SCHEMA)
+
+
+def _is_constraint(item: Any) -> bool:
+    kind = type(item)
+    if packages_of(kind) & VALIDATING or hasattr(item, _SCHEMA):
+        return _is_meant(item, kind)
     bounds = (getattr(item, name, None) for name in _BOUNDS)
     return any(bound is not None and not callable(bound) for bound in bounds)
 
@@ -162,9 +181,9 @@ def _foreign(item: Any) -> Iterator[Constraint]:
         if not item.allow_inf_nan:
             yield Constraint(NUMBER, "allow_inf_nan", math.isfinite, "be finite")
     elif "FieldInfo" in names:  # what pydantic.Field makes
-        for rename in _FIELD_RENAMES:
-            if getattr(item, rename, None) is not None:
-                raise TypeError(f"`{rename}` of pydantic's Field is not known")
+        for key in _UNKNOWN_OF_FIELD:
+            if getattr(item, key, None) is not None:
+                raise TypeError(f"`{key}` of pydantic's Field is not known")
         yield from constraints_of(item.metadata)
     elif name.strip("_") == "PydanticGeneralMetadata":
         for key, value in vars(item).items():

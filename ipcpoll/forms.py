@@ -17,7 +17,7 @@ from __future__ import annotations
 
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from datetime import date, datetime, time, timedelta
 from decimal import Decimal
 from enum import Enum
@@ -45,6 +45,7 @@ NULL, BOOL, INT, FLOAT, TEXT, BYTES, ARRAY, MAP = (
 )
 """The kinds of plain values."""
 _NONE: Final[frozenset[Any]] = frozenset()
+_RANGE: Final = "must be from -2^63 to 2^64-1"
 _MANY: Final = 200  # characters of a list of what is valid
 
 
@@ -133,13 +134,30 @@ class Form(ABC):
         return Unfit(f"must be {words}, not {shown(value)}{_hint(value, self.classes)}")
 
 
-def is_limited(form: Form, seen: set[int] | None = None) -> bool:
+def is_limited(form: Form) -> bool:
     """Return whether a constraint stands anywhere in it."""
-    seen = set() if seen is None else seen
-    if id(form) in seen:
-        return False
-    seen.add(id(form))
-    return isinstance(form, Limited) or any(is_limited(part, seen) for part in form.parts())
+    return any(isinstance(part, Limited) for part in _all_parts(form))
+
+
+def _holds_moments(form: Form) -> bool:
+    """Return whether two that differ may be the same moment where they arrive.
+
+    Between time zones, no two are equal in the hour that comes twice, when the clock is set back;
+    and not zones are carried but offsets.
+    """
+    return any(ZONE in part.subjects for part in _all_parts(form))
+
+
+def _all_parts(form: Form) -> Iterator[Form]:
+    """Give a form and all the forms inside, each once."""
+    waiting, seen = [form], {id(form)}
+    while waiting:
+        form = waiting.pop()
+        yield form
+        for part in form.parts():
+            if id(part) not in seen:
+                seen.add(id(part))
+                waiting.append(part)
 
 
 # ---------------------------------------------------------------------------------------------
@@ -333,7 +351,7 @@ class Bare(Form):
         kind = value.__class__
         if kind is list:
             if not set(map(type, value)) <= SCALARS:
-                return [_within(self.plain, item, index) for index, item in enumerate(value)]
+                return _each(self.plain, value)
         elif kind is dict:
             return BARE_MAP.plain(value)
         elif kind not in SCALARS:
@@ -357,14 +375,17 @@ class Array(Form):
     kinds = frozenset({ARRAY})
     subjects = frozenset({LENGTH})
 
-    def __init__(self, kind: type, item: Form) -> None:
+    def __init__(self, kind: type, annotation: Any, item: Form) -> None:
+        """`annotation` is the whole: `set[int]`."""
         self.words = "a list"
         self.name = f"a {kind.__name__}"
         self.classes = frozenset({kind})
         self._kind: Any = kind
+        self._annotation = annotation
         self._hashes = kind in (set, frozenset)
+        self._may_merge = self._hashes and _holds_moments(item)
         self._item = item
-        if item.check is not None:
+        if item.check is not None or self._hashes:
             self.check = self._check
 
     def plain(self, value: Any) -> Any:
@@ -373,23 +394,32 @@ class Array(Form):
         item = self._item
         if set(map(type, value)) <= item.as_is:
             return value if self._kind is list else list(value)
-        plain = item.plain
-        try:
-            return [plain(each) for each in value]
-        except Unfit:
-            # Once more and slowly, to know where.
-            return [_within(plain, each, index) for index, each in enumerate(value)]
+        plain = _each(item.plain, value)
+        if self._may_merge:
+            self._refuse_twice(plain)
+        return plain
 
     def _check(self, plain: Any) -> None:
+        if type(plain) is not list:
+            return
         check = self._item.check
-        assert check is not None
-        if type(plain) is list:
+        if check is not None:
             for index, item in enumerate(plain):
                 try:
                     check(item)
                 except Unfit as unfit:
                     unfit.within(f"[{index}]")
                     raise
+        if self._hashes:
+            self._refuse_twice(plain)
+
+    def _refuse_twice(self, plain: list[Any]) -> None:
+        try:
+            items = convert(plain, self._annotation)
+        except msgspec.ValidationError:
+            return  # told by `explain`
+        if len(items) != len(plain):
+            raise Unfit("has two items that mean the same", ValueError)
 
     def explain(self, plain: Any, *, lenient: bool) -> None:
         if type(plain) is not list:
@@ -441,11 +471,7 @@ class Positions(Form):
         if not self._required <= len(plain) <= len(self._items):
             raise self._wrong_length(plain)
         for form, item, step in zip(self._items, plain, self._steps, strict=False):
-            try:
-                form.explain(item, lenient=lenient)
-            except Unfit as unfit:
-                unfit.within(step)
-                raise
+            _explain(form, item, step, lenient)
 
     def _wrong_length(self, value: Any) -> Unfit:
         return Unfit(f"must be {self.words}, not of {len(value)}", ValueError)
@@ -478,6 +504,8 @@ class Map(Form):
         self._key = key
         self._value = value
         self._has_text = key.classes == frozenset({str}) and not isinstance(key, Choice)
+        self._is_int = key.classes == frozenset({int}) and not isinstance(key, Choice)
+        self._may_merge = _holds_moments(key)
         if value.check is not None or key.check is not None or not self._has_text:
             self.check = self._check
 
@@ -504,19 +532,29 @@ class Map(Form):
             except Unfit as unfit:
                 unfit.within(f"[{shown(key)}]")
                 raise
+        if self._may_merge:
+            self._refuse_twice(plain, self._keys(plain))
         return plain
+
+    def _refuse_twice(self, plain: dict[str, Any], keys: Any) -> None:
+        if keys is not None and len(keys) != len(plain):
+            raise Unfit("has two keys that mean the same", ValueError)
 
     def _check(self, plain: Any) -> None:
         if type(plain) is not dict:
             return
         keys = self._keys(plain)
+        self._refuse_twice(plain, keys)
         if keys is not None:
-            if len(keys) != len(plain):
-                raise Unfit("has two keys that mean the same", ValueError)
+            if self._is_int:
+                for text, key in zip(plain, keys, strict=True):
+                    if not INT_MIN <= key <= INT_MAX:
+                        raise Unfit(f"has the key {shown(text)}, which {_RANGE}", ValueError)
             if self._key.check is not None:
                 for text, key in zip(plain, keys, strict=True):
                     try:
-                        self._key.check(key)
+                        # Constraints look at plain values; of a date that is its text.
+                        self._key.check(key if type(key) in SCALARS else text)
                     except Unfit as unfit:
                         words = f"has the key {shown(text)}, which {unfit.sentence}"
                         raise Unfit(words, unfit.kind) from None
@@ -536,11 +574,7 @@ class Map(Form):
         for key, item in plain.items():
             if not fits and self._keys({key: None}) is None:
                 raise Unfit(f"has the key {shown(key)}, which must be {self._key.words}")
-            try:
-                self._value.explain(item, lenient=lenient)
-            except Unfit as unfit:
-                unfit.within(f"[{shown(key)}]")
-                raise
+            _explain(self._value, item, f"[{shown(key)}]", lenient)
 
     def _keys(self, plain: dict[str, Any]) -> Any:
         """Return the keys that the texts stand for; None where one stands for none."""
@@ -560,7 +594,7 @@ def _key_text(plain: Any) -> str:
     if type(plain) is str:
         return plain
     if type(plain) is int and not INT_MIN <= plain <= INT_MAX:
-        raise Unfit("must be from -2^63 to 2^64-1", ValueError)
+        raise Unfit(_RANGE, ValueError)
     return repr(plain)
 
 
@@ -647,11 +681,7 @@ class Record(Form):
             self._refuse_unknown(plain)
         for name, form in self.fields.items():
             if name in plain:
-                try:
-                    form.explain(plain[name], lenient=lenient)
-                except Unfit as unfit:
-                    unfit.within(f".{name}")
-                    raise
+                _explain(form, plain[name], f".{name}", lenient)
         self._refuse_missing(plain)
 
     def _refuse_unknown(self, keys: Mapping[Any, Any]) -> None:
@@ -680,24 +710,30 @@ class Record(Form):
 class Either(Form):
     """A union whose members can be told apart on the wire."""
 
-    def __init__(self, members: list[Form]) -> None:
-        self.members = members
+    def __init__(self, members: Iterable[Form]) -> None:
+        self.members = members = _flat(members)
         self._by_class: dict[type, list[Form]] = {}
         for member in members:
             for kind in member.classes:
-                if not (kind is int and isinstance(member, Float)):
+                if not (kind is int and _is_float(member)):
                     self._by_class.setdefault(kind, []).append(member)
-        for member in members:
-            if isinstance(member, Float):  # it takes an int where nobody else does
-                self._by_class.setdefault(int, [member])
+        for member in filter(_is_float, members):  # it takes an int where nobody else does
+            self._by_class.setdefault(int, [member])
         self.words = either(member.words for member in members)
         self.name = either(member.name or member.words for member in members)
         self.classes = frozenset(self._by_class)
         self.as_is = _NONE.union(*(member.as_is for member in members))
         self.kinds = _NONE.union(*(member.kinds for member in members))
         self.subjects = _NONE.union(*(member.subjects for member in members))
-        # Each check looks at the kind of the value first, and at most one finds its own.
-        self._checks = [member.check for member in members if member.check is not None]
+        # Of the members that become the same kind none has a check: `alike` sees to it.
+        self._checks: dict[type, Check] = {
+            _TYPE_OF[kind]: member.check
+            for member in members
+            if member.check is not None
+            for kind in member.kinds
+        }
+        if INT not in self.kinds and float in self._checks:
+            self._checks[int] = self._checks[float]
         if self._checks:
             self.check = self._check
 
@@ -716,12 +752,16 @@ class Either(Form):
         raise self.unlike(value)
 
     def _check(self, plain: Any) -> None:
-        for check in self._checks:
+        check = self._checks.get(type(plain))
+        if check is not None:
             check(plain)
 
     def explain(self, plain: Any, *, lenient: bool) -> None:
         nearest: Unfit | None = None
+        is_others = type(plain) is int and INT in self.kinds
         for member in self.members:
+            if is_others and _is_float(member):
+                continue
             try:
                 member.explain(plain, lenient=lenient)
             except Unfit as unfit:
@@ -735,11 +775,20 @@ class Either(Form):
         return self.members
 
 
+def _flat(members: Iterable[Form]) -> list[Form]:
+    """Return the members, and those of the unions among them."""
+    flat: list[Form] = []
+    for member in members:
+        flat += member.members if isinstance(member, Either) else [member]
+    return flat
+
+
 class Limited(Form):
-    """A form with constraints around it."""
+    """A form with constraints around it. No union: see `limited`."""
 
     def __init__(self, form: Form, constraints: list[Constraint]) -> None:
         self.words = form.words
+        self.name = form.name
         self.classes = form.classes
         self.as_is = form.as_is
         self.kinds = form.kinds
@@ -766,6 +815,17 @@ class Limited(Form):
             if fault is not None:
                 raise Unfit(fault, ValueError)
 
+    def parts(self) -> Iterable[Form]:
+        return (self.form,)
+
+
+def limited(form: Form, constraints: list[Constraint]) -> Form:
+    """Return a form with constraints around it; of a union each member has those about it."""
+    if isinstance(form, Either):
+        return Either([limited(member, constraints) for member in form.members])
+    own = [constraint for constraint in constraints if constraint.subject in form.subjects]
+    return Limited(form, own) if own else form
+
 
 def unwrapped(form: Form) -> Form:
     """Return a form without the constraints around it."""
@@ -777,9 +837,13 @@ def unwrapped(form: Form) -> Form:
 def alike(first: Form, second: Form) -> set[str]:
     """Return the kinds of plain values by which two members of a union can't be told apart."""
     shared = set(first.kinds & second.kinds)
-    if all(_is_verbatim(unwrapped(form)) for form in (first, second)):
+    if _is_verbatim(first) and _is_verbatim(second):
         return set()  # a text is that text, whichever of them it is
     return shared
+
+
+def _is_float(form: Form) -> bool:
+    return isinstance(unwrapped(form), Float)
 
 
 def _is_verbatim(form: Form) -> bool:
@@ -811,12 +875,22 @@ def versions_of(name: str) -> str:
     return f"the two sides may have different versions of {name}"
 
 
-def _within(function: Callable[[Any], Any], item: Any, index: int) -> Any:
+def _explain(form: Form, plain: Any, step: str, lenient: bool) -> None:
     try:
-        return function(item)
+        form.explain(plain, lenient=lenient)
     except Unfit as unfit:
-        unfit.within(f"[{index}]")
+        unfit.within(step)
         raise
+
+
+def _each(function: Callable[[Any], Any], items: Iterable[Any]) -> list[Any]:
+    results: list[Any] = []
+    try:
+        results.extend(map(function, items))  # a loop in C, which keeps what it has
+    except Unfit as unfit:
+        unfit.within(f"[{len(results)}]")
+        raise
+    return results
 
 
 def _hint(value: Any, classes: frozenset[type]) -> str:
@@ -845,6 +919,10 @@ _KIND_OF: Final[dict[Any, str]] = {
     float: FLOAT,
     str: TEXT,
     bytes: BYTES,
+}
+_TYPE_OF: Final[dict[str, Any]] = {kind: plain for plain, kind in _KIND_OF.items()} | {
+    ARRAY: list,
+    MAP: dict,
 }
 _SUBJECTS: Final[dict[Any, tuple[str, ...]]] = {
     int: (NUMBER,),

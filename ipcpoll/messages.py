@@ -8,10 +8,11 @@ docs/protocol.md has it in full. Which message is legal when is decided in `prot
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any, Final, NamedTuple, TypeAlias
 
 from . import codec
+from .constraints import shown
 from .errors import MALFORMED, CommandError, WireError, error_from_wire
 from .forms import BARE, Unfit
 from .framing import Payload, frame
@@ -106,10 +107,30 @@ def call_payload(call_id: bytes, body: Payload) -> Payload:
     return SHORT_HEAD + call_id + body
 
 
-def call_payload_plain(call_id: bytes, name: str, fields: dict[str, Any]) -> bytes:
-    """Return a call's payload from plain values. Raises TypeError or ValueError with the place."""
-    plain = {key: plain_value(value, f"{name}.{key}") for key, value in fields.items()}
-    return array_of(call_id, codec.encode(name), codec.encode(plain))
+def call_payload_plain(call_id: bytes, name: Any, fields: Any) -> bytes:
+    """Return a call's payload from plain values, `fields` None: there are none.
+
+    Raises TypeError or ValueError with the place.
+    """
+    if not isinstance(name, str):
+        raise TypeError(f"a request names its command in text, not by {shown(name)}")
+    if fields is None:
+        fields = {}
+    if not isinstance(fields, Mapping):
+        raise TypeError(f"{name}: the fields of a request are a dict, not {shown(fields)}")
+    items = [call_id, codec.encode(name), codec.map_head(len(fields))]
+    for key, value in fields.items():
+        if type(key) is not str:
+            raise TypeError(f"{name}: the name of a field is text, not {shown(key)}")
+        items += _encoded(key, name), _encoded(plain_value(value, f"{name}.{key}"), f"{name}.{key}")
+    return SHORT_HEAD + b"".join(items)
+
+
+def _encoded(plain: Any, place: str) -> bytes:
+    try:
+        return codec.encode(plain)
+    except ValueError as error:
+        raise ValueError(f"{place}: {error}") from None
 
 
 def array_of(*items: bytes) -> bytes:
@@ -145,8 +166,8 @@ def parse_options(options: Any) -> float | None:
         raise WireError(MALFORMED, "a call's options are a map - at `$[3]`")
     unknown = options.keys() - {"timeout"}
     if unknown:
-        shown = str(next(iter(unknown)))[:80]
-        raise WireError(MALFORMED, f"there is no option `{shown}` - at `$[3]`")
+        option = str(next(iter(unknown)))[:80]
+        raise WireError(MALFORMED, f"there is no option `{option}` - at `$[3]`")
     timeout = options.get("timeout")
     if timeout is None:
         return None

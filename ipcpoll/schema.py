@@ -30,7 +30,14 @@ from typing import Any, TypeAlias, Union
 import msgspec
 
 from . import codec
-from .annotations import Reader, is_record, kind_of, members_of, return_annotation
+from .annotations import (
+    Reader,
+    alternatives_of,
+    is_record,
+    kind_of,
+    return_annotation,
+    told_at,
+)
 from .answers import Kind, promise_of
 from .constraints import shown
 from .errors import InvalidArguments, UnknownCommand, UnsafeDependency, WireError
@@ -81,22 +88,24 @@ class CommandType:
         reader = Reader()
         self._record = reader.record(cls)
         place = f"{cls.__qualname__}.process"
-        promise = promise_of(cls.process, return_annotation(cls), place)  # type: ignore[attr-defined]
+        annotation = return_annotation(cls)
+        with told_at(place, annotation):
+            promise = promise_of(cls.process, annotation, place)  # type: ignore[attr-defined]
+            self._answer = _AnswerType(promise.answer, place, f"{self.name}'s answer", reader)
+            self._piece = (
+                None
+                if promise.piece is typing.NoReturn
+                else _AnswerType(promise.piece, f"{place}, a piece", f"{self.name}'s piece", reader)
+            )
         self.kind = promise.kind
         self.is_plain = promise.kind is Kind.PLAIN
         """Whether what `process` returns is the answer."""
-        self._answer = _AnswerType(promise.answer, place, f"{self.name}'s answer", reader)
         self.encode_answer = self._answer.encode
         """Returns an answer as one CBOR item, a large text in parts. Raises TypeError or ValueError
         that says why a value is not what the annotation promises."""
         self.decode_answer = self._answer.decode
         """Returns the answer that a plain value stands for. Keys that this side's dataclasses don't
         know are ignored: a newer server may say more. Raises msgspec.ValidationError."""
-        self._piece = (
-            None
-            if promise.piece is typing.NoReturn
-            else _AnswerType(promise.piece, f"{place}, a piece", f"{self.name}'s piece", reader)
-        )
         self._names = [field.name for field in dataclasses.fields(cls)]
         self.prefix = codec.encode(self.name) + codec.map_head(len(self._names))
         """What stands between a call's id and the first field's key."""
@@ -245,12 +254,11 @@ def _classes(commands: Any) -> list[type]:
         return [commands]
     if typing.get_origin(commands) in (Union, types.UnionType):
         commands = typing.get_args(commands)
-    try:
-        given = list(commands)
-    except TypeError:
+    if isinstance(commands, str) or not isinstance(commands, Iterable):
         raise TypeError(
             f"commands are a class, a union of classes or an iterable of them, not {commands!r}"
-        ) from None
+        )
+    given: list[Any] = list(commands)
     for cls in given:
         if not isinstance(cls, type):  # it may not even be hashable, which the cache needs
             raise TypeError(f"a command must be a class, and {cls!r} is none")
@@ -267,7 +275,7 @@ class _AnswerType:
     __slots__ = ("_annotation", "_as_is", "_form", "_is_limited", "_owner", "_tagged", "_tags")
 
     def __init__(self, annotation: Any, place: str, owner: str, reader: Reader) -> None:
-        members = members_of(annotation)
+        members = alternatives_of(annotation)
         records = [member for member in members if is_record(member)]
         self._owner = owner
         self._tags: dict[str, type] = {}

@@ -154,6 +154,9 @@ def test_names_and_paths(private):
         ("~alice/calc", ValueError, "a ~ is the shell's"),
         ("/tmp/a\0b", ValueError, "a path has no NUL: '/tmp/a.x00b'"),
         ("", ValueError, "'' is no name for a server"),
+        (5, TypeError, "^an address is a str or a path, not 5$"),
+        (None, TypeError, "^an address is a str or a path, not None$"),
+        (Echo(1), TypeError, "^an address is a str or a path, not a value of type `Echo`$"),
         (b"/tmp/calc", TypeError, r"os.fsdecode\(\) makes one: b'/tmp/calc'"),
     ],
 )

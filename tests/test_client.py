@@ -170,14 +170,32 @@ def test_request_without_fields(client):
         ((1, 2), r"Echo\.value is a tuple; without an annotation only None, .*; give a list$"),
         ([{"at": (1, 2)}], r"Echo\.value\[0\]\['at'\] is a tuple; "),
         ({1: 2}, r"Echo\.value has a key that must be a str, not 1$"),
-        (True + 2**64, r"an integer outside -2\^63 to 2\^64-1 - at `\$.value`$"),
+        (2**64, r"Echo\.value: an integer outside -2\^63 to 2\^64-1 - at `\$`$"),
+        ("\ud800", r"Echo\.value: text with a lone surrogate - at `\$`$"),
     ],
 )
 def test_request_with_what_can_not_be_carried(client, value, words):
     with pytest.raises((TypeError, ValueError), match=f"^{words}"):
         client.request("Echo", {"value": value})
-    with pytest.raises(TypeError, match=r"^a map's key must be text, not `int` - at `\$`$"):
-        client.request("Echo", {1: 2})
+    assert client.request("Echo", {"value": 1}) == 1
+
+
+@pytest.mark.parametrize(
+    ("name", "fields", "words"),
+    [
+        ("Echo", {1: 2}, "Echo: the name of a field is text, not 1"),
+        ("Echo", {"\ud800": 2}, "Echo: text with a lone surrogate - at `$`"),
+        ("Echo", [1], "Echo: the fields of a request are a dict, not a list"),
+        ("Echo", "value", "Echo: the fields of a request are a dict, not 'value'"),
+        ("Echo", 0, "Echo: the fields of a request are a dict, not 0"),
+        (Echo, {}, "a request names its command in text, not by a value of type `type`"),
+        (Echo(1), {}, "a request names its command in text, not by a value of type `Echo`"),
+    ],
+)
+def test_request_that_is_none(client, name, fields, words):
+    with pytest.raises((TypeError, ValueError)) as caught:
+        client.request(name, fields)
+    assert str(caught.value) == words
     assert client.request("Echo", {"value": 1}) == 1
 
 

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import re
 import sys
-from dataclasses import make_dataclass
 from types import ModuleType
 from typing import Annotated, Any
 
 import annotated_types
 import pytest
+import wire
 from documents import blocks, read
 
 from ipcpoll.codec import Decoder, encode
@@ -45,10 +45,7 @@ def value_of(text: str) -> Any:
 def read_by(annotation: Any, answer: Any = None) -> CommandType:
     """Return a command with a field of this annotation, or such an answer."""
 
-    def process(self: Any, ctx: Any) -> Any: ...
-
-    process.__annotations__ = {"return": answer}
-    return resolve(make_dataclass("Cmd", [("x", annotation)], namespace={"process": process}))
+    return resolve(wire.command(annotation, answer))
 
 
 CARRIED = table("What can be carried")

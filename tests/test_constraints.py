@@ -4,22 +4,28 @@ A constraint that is not known is a TypeError when the class is read, and so is 
 another library would validate; what only describes is left alone.
 """
 
+import enum
 import math
 import re
+from collections.abc import Awaitable, Generator, Iterator
 from dataclasses import dataclass, make_dataclass
-from datetime import UTC, datetime, time
+from datetime import UTC, date, datetime, time
 from decimal import Decimal
 from types import SimpleNamespace
-from typing import Annotated, NamedTuple, TypedDict
+from typing import Annotated, Literal, NamedTuple, TypedDict
 
 import annotated_types as at
 import attrs
+import numpy
 import pydantic
 import pytest
 import typing_extensions
+import wire
 from msgspec import UNSET, Meta, UnsetType
 from pydantic import Field
 
+from ipcpoll import Subscription
+from ipcpoll.answers import Kind
 from ipcpoll.codec import Decoder
 from ipcpoll.constraints import shown
 from ipcpoll.errors import WireError
@@ -28,14 +34,18 @@ from ipcpoll.schema import resolve
 DECODER = Decoder()
 
 
-def command(annotation):
-    """Return a command class with a field and an answer of this annotation."""
+class Level(enum.IntEnum):
+    LOW = 1
 
-    def process(self, ctx):
-        raise NotImplementedError
 
-    process.__annotations__ = {"return": annotation}
-    return make_dataclass("Cmd", [("x", annotation)], namespace={"process": process})
+@dataclass
+class Inner:
+    y: int
+
+
+def command(annotation, answer=None):
+    """Return a command class with a field of this annotation, and such an answer or another."""
+    return wire.command(annotation, annotation if answer is None else answer)
 
 
 class Vendored:
@@ -163,6 +173,12 @@ def test_bound_is_kept_on_both_sides(annotation, constraint, good, bad, words):
         (Annotated[int, at.Ge(0)], "0", "-1", "has the key '-1', which must be at least 0, not -1"),
         (Annotated[float, at.Ge(0)], "0", "nan", "has the key 'nan', which must be at least 0"),
         (Annotated[str, at.MinLen(1)], "a", "", "has the key '', which must have at least 1"),
+        (
+            Annotated[datetime, at.Timezone(...)],
+            "2024-01-01T00:00:00Z",
+            "2024-01-01T00:00:00",
+            "has the key '2024-01-01T00:00:00', which must say its offset from UTC",
+        ),
     ],
 )
 def test_bound_of_a_key_is_kept(key, good, bad, words):
@@ -172,6 +188,69 @@ def test_bound_of_a_key_is_kept(key, good, bad, words):
         limited.bind({"x": {bad: 1}})
     with pytest.raises(ValueError, match=rf"^Cmd's answer {re.escape(words)}"):
         limited.encode_answer(free.decode_answer({bad: 1}))
+
+
+COLOUR = Literal["red", "blue"]
+
+
+@pytest.mark.parametrize(
+    ("annotation", "good", "bad", "words"),
+    [
+        (Annotated[int, at.Ge(0)] | float, [-1.5, 1, 0.5], [-1], "at least 0"),
+        (Annotated[int, Meta(ge=0)] | float, [-1.5, 1], [-1], "at least 0"),
+        (int | Annotated[float, at.Ge(0)], [-1, 0.5], [-1.5, math.nan], "at least 0"),
+        (int | Annotated[float, Meta(ge=0)], [-1, 0.5], [-1.5], "at least 0"),
+        (Annotated[float, at.Ge(0)] | Level, [Level.LOW, 2.5], [-1.5], "at least 0"),
+        (Annotated[float, at.Ge(0)] | None, [1, 0.5, None], [-1, -1.5], "at least 0"),
+        (Annotated[str, at.MinLen(3)] | list[int], ["abc", [1], []], ["a"], "3 characters"),
+        (str | Annotated[list[int], at.MinLen(3)], ["a", [1, 2, 3]], [[1]], "3 items"),
+        (Annotated[str, at.MinLen(3)] | dict[str, int], ["abc", {}], ["a"], "3 characters"),
+        (Annotated[str, at.MinLen(3)] | Inner, ["abc", Inner(1)], ["a"], "3 characters"),
+        (Annotated[date | list[int], at.MaxLen(2)], [date(2026, 1, 2), [1]], [[1] * 3], "2 items"),
+        (Annotated[COLOUR | list[int], at.MaxLen(2)], ["blue", [1]], [[1] * 3], "2 items"),
+        (Annotated[Level | float, at.Ge(5)], [Level.LOW, 5.5], [4.5], "at least 5"),
+        (Annotated[Inner | list[int], at.MaxLen(0)], [Inner(1), []], [[1]], "0 items"),
+        (Annotated[int | str | None, at.Ge(0), at.MinLen(1)], [0, "a", None], [-1, ""], "at least"),
+        (
+            Annotated[Annotated[int | str, at.Ge(0)] | None, at.MinLen(1)],
+            [0, "a", None],
+            [-1, ""],
+            "at least",
+        ),
+        (list[Annotated[int, at.Ge(0)] | float], [[-1.5]], [[0, -1]], "at least 0"),
+    ],
+    ids=str,
+)
+def test_constraint_of_one_member_of_a_union_says_nothing_about_the_others(
+    annotation, good, bad, words
+):
+    cls = command(annotation)
+    command_type = resolve(cls)
+    for value in good:
+        fields = DECODER.decode(command_type.encode_call(b"\x01", cls(value)))[2]
+        arrived = command_type.bind(fields).x
+        answer = command_type.decode_answer(DECODER.decode(command_type.encode_answer(value)))
+        assert (arrived, answer) == (value, value)
+    for value in bad:
+        fields = DECODER.decode(command_type.encode_call(b"\x01", cls(value)))[2]
+        with pytest.raises(WireError, match=rf"^Cmd\.x.* must (be|have) .*{words}"):
+            command_type.bind(fields)
+        with pytest.raises(ValueError, match=rf"^Cmd's answer.* must (be|have) .*{words}"):
+            command_type.encode_answer(value)
+
+
+def test_int_beside_a_float_with_a_constraint_stays_an_int():
+    cls = command(Annotated[float, at.Ge(0)] | Literal[1, 2])
+    command_type = resolve(cls)
+    fields = DECODER.decode(command_type.encode_call(b"\x01", cls(1)))[2]
+    assert repr(command_type.bind(fields).x) == "1"
+    with pytest.raises(WireError, match=r"^Cmd\.x must be a float or one of 1, 2, not 3$"):
+        command_type.bind({"x": 3})
+
+
+def test_literal_beside_text_with_a_constraint_can_not_be_told_apart():
+    with pytest.raises(TypeError, match=r"in one union travel both as text"):
+        resolve(command(Literal["a"] | Annotated[str, at.MinLen(3)]))
 
 
 def test_constraint_is_no_matter_of_the_client():
@@ -207,7 +286,19 @@ def test_what_only_describes_is_left_alone(metadata):
     assert command_type.bind({"x": -5}).x == -5
 
 
+class Marker:
+    """As pydantic's documents write them: a class, and no object of it."""
+
+    @classmethod
+    def __get_pydantic_core_schema__(cls, source, handler):
+        raise NotImplementedError
+
+
 UNKNOWN = [
+    (Marker, "the constraint <class "),
+    (at.Ge, "the constraint <class 'annotated_types.Ge'>"),
+    (Meta, "the constraint <class 'msgspec.Meta'>"),
+    (Field(exclude=True), "`exclude` of pydantic's Field is not known"),
     (at.Predicate(str.islower), "the constraint Predicate("),
     (at.Timezone("UTC"), "the constraint Timezone("),
     (at.Not(str.islower), "the constraint Not("),
@@ -252,6 +343,29 @@ def test_constraint_that_is_not_known_is_refused(metadata, words):
 def test_constraint_that_says_nothing_is_refused(annotation, words):
     with pytest.raises(TypeError, match=rf"^Cmd\.x: {re.escape(words)}"):
         resolve(command(annotation))
+
+
+@pytest.mark.parametrize(
+    "annotation",
+    [
+        Annotated[Iterator[int], at.Ge(0)],
+        Annotated[Subscription[int], Meta(ge=0)],
+        Annotated[Awaitable[int], Field(ge=0)],
+        Annotated[Generator[int, None, int], at.Predicate(bool)],
+    ],
+    ids=str,
+)
+def test_constraint_around_an_answer_that_takes_time_is_refused(annotation):
+    with pytest.raises(TypeError, match=r"^Cmd\.process: .*; put it in the brackets, around the "):
+        resolve(command(int, answer=annotation))
+    note = annotation.__origin__
+    assert resolve(command(int, answer=Annotated[note, "a note"])).kind is not Kind.PLAIN
+
+
+def test_set_with_an_item_twice_is_no_longer_than_it_will_be():
+    command_type = resolve(command(Annotated[set[int], at.MinLen(2)]))
+    with pytest.raises(WireError, match=r"^Cmd\.x has two items that mean the same$"):
+        command_type.bind({"x": [1, 1]})
 
 
 # ---------------------------------------------------------------------------------------------
@@ -304,16 +418,36 @@ def test_default_that_only_pydantic_understands_is_refused():
         resolve(Cmd)
 
 
-def test_default_that_is_unset_is_no_foreign_default():
+@pytest.mark.parametrize(
+    "annotation",
+    [
+        Annotated[int, at.Ge(0)] | UnsetType,
+        Annotated[Annotated[int, at.Ge(0)] | UnsetType | None, "a note"],
+    ],
+    ids=str,
+)
+def test_default_that_is_unset_is_no_foreign_default(annotation):
     @dataclass
     class Cmd:
-        x: Annotated[int, at.Ge(0)] | UnsetType = UNSET
+        x: annotation = UNSET
 
         def process(self, ctx) -> int: ...
 
     assert resolve(Cmd).bind({}) == Cmd()
     with pytest.raises(WireError, match=r"^Cmd\.x must be at least 0, not -1$"):
         resolve(Cmd).bind({"x": -1})
+
+
+@pytest.mark.parametrize("constraint", [at.Ge(0), Meta(ge=0)], ids=repr)
+def test_constraint_around_what_may_be_unset_is_refused(constraint):
+    @dataclass
+    class Cmd:
+        x: Annotated[Annotated[int | UnsetType, "a note"], constraint] = UNSET
+
+        def process(self, ctx) -> int: ...
+
+    with pytest.raises(TypeError, match=r"Cmd\.x: put the constraint around the type that it is "):
+        resolve(Cmd)
 
 
 # ---------------------------------------------------------------------------------------------
@@ -335,6 +469,8 @@ def test_default_that_is_unset_is_no_foreign_default():
         ({}, "a map"),
         ((), "a tuple"),
         (datetime(2024, 1, 1, tzinfo=UTC), "a value of type `datetime`"),
+        (numpy.bool_(True), f"a value of type `numpy.{numpy.bool_.__qualname__}`"),
+        (type("int", (int,), {"__module__": "of_mine"})(), "a value of type `of_mine.int`"),
     ],
     ids=lambda it: str(type(it)),
 )

@@ -9,7 +9,7 @@ import enum
 import functools
 import math
 import typing
-from dataclasses import dataclass, field, make_dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, date, datetime, time, timedelta, timezone
 from decimal import Decimal
 from pathlib import Path, PurePath, PurePosixPath, PureWindowsPath
@@ -19,6 +19,7 @@ from zoneinfo import ZoneInfo
 
 import numpy
 import pytest
+import wire
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from msgspec import UNSET, Meta, UnsetType
@@ -181,12 +182,7 @@ NESTED: list[typing.Any] = [
 @functools.cache
 def command(annotation):
     """Return a command class with a field and an answer of this annotation."""
-
-    def process(self, ctx):
-        raise NotImplementedError
-
-    process.__annotations__ = {"return": annotation}
-    return make_dataclass("Cmd", [("x", annotation)], namespace={"process": process})
+    return wire.command(annotation, annotation)
 
 
 def same(one, other):
@@ -377,6 +373,52 @@ def test_two_keys_that_mean_the_same_are_refused_as_they_come_in(annotation, pla
         resolve(command(annotation)).bind({"x": plain})
 
 
+@pytest.mark.parametrize(
+    ("annotation", "plain"),
+    [
+        (set[int], [1, 1]),
+        (frozenset[str], ["a", "b", "a"]),
+        (set[float], [1, 1.0]),
+        (set, ["a", "a"]),
+        (set[tuple[int, ...]], [[1], [1]]),
+        (list[set[int]], [[1, 1]]),
+        (set[datetime], ["2024-01-01T00:00:00Z", "2024-01-01T01:00:00+01:00"]),
+    ],
+    ids=str,
+)
+def test_two_items_of_a_set_that_mean_the_same_are_refused_as_they_come_in(annotation, plain):
+    with pytest.raises(WireError, match=r"^Cmd\.x.* has two items that mean the same$"):
+        resolve(command(annotation)).bind({"x": plain})
+
+
+IN_THE_HOUR_THAT_COMES_TWICE = datetime(2026, 10, 25, 2, 30, tzinfo=BERLIN)
+"""To Python it equals no moment in another zone, not even itself."""
+
+
+@pytest.mark.parametrize(
+    ("annotation", "value"),
+    [
+        (dict[datetime, int], lambda one, other: {one: 1, other: 2}),
+        (set[datetime], lambda one, other: {one, other}),
+        (list[frozenset[datetime]], lambda one, other: [frozenset({one, other})]),
+        (dict[str, dict[datetime, int]], lambda one, other: {"a": {one: 1, other: 2}}),
+    ],
+    ids=str,
+)
+def test_moments_that_would_become_one_are_refused(annotation, value):
+    value = value(IN_THE_HOUR_THAT_COMES_TWICE, IN_THE_HOUR_THAT_COMES_TWICE.astimezone(UTC))
+    assert not list(field_and_answer(annotation, value))
+
+
+@pytest.mark.parametrize("key", [2**64, -(2**63) - 1, 10**30])
+def test_key_that_is_no_integer_of_ours_is_refused_as_it_comes_in(key):
+    words = f"^Cmd.x has the key '{key}', which must be from -2\\^63 to 2\\^64-1$"
+    with pytest.raises(WireError, match=words):
+        resolve(command(dict[int, int])).bind({"x": {"1": 1, str(key): 2}})
+    for edge in (2**64 - 1, -(2**63)):
+        assert resolve(command(dict[int, int])).bind({"x": {str(edge): 2}}).x == {edge: 2}
+
+
 # ---------------------------------------------------------------------------------------------
 # What is left out while it is UNSET
 
@@ -484,3 +526,48 @@ def test_piece_that_would_be_changed_is_refused_also_by_a_topic(annotation, piec
     with pytest.raises((TypeError, ValueError), match=r"^Watch's piece"):
         topic.publish(piece)
     assert place.take(1) is None, "nobody got it"
+
+
+# ---------------------------------------------------------------------------------------------
+# What it takes to refuse
+
+
+def test_refusal_takes_as_long_as_the_value_is_large_however_deep_it_is():
+    """A poll must not stand still for a wrong answer: each part is looked at once."""
+    looked = []
+
+    class Leaf:
+        @property
+        def __class__(self):
+            looked.append(1)
+            return Leaf
+
+    tree = Tree(Leaf())
+    for _ in range(30):
+        tree = Tree("a", [Tree("b"), tree])
+    for refuse in (
+        lambda: resolve(command(Tree)).encode_answer(tree),
+        lambda: resolve(command(list[list[list[Tree]]])).encode_answer([[[tree]]]),
+    ):
+        looked.clear()
+        with pytest.raises(TypeError, match=r"must be an int, a str or None, not a value of type"):
+            refuse()
+        assert 1 <= len(looked) < 10
+
+
+@pytest.mark.parametrize(
+    ("annotation", "value", "place"),
+    [
+        (list[int], [1] * 5 + ["a"] + [1] * 5, "[5]"),
+        (list[int], ["a"], "[0]"),
+        (tuple[int, ...], (1, 2, "a"), "[2]"),
+        (list[list[int]], [[1], [], [1, 1, "a"]], "[2][2]"),
+        (list, [[1], [], [1, 1, 1j]], "[2][2]"),
+        (list[Tree], [Tree(), Tree(1, [Tree(), Tree(1.5)])], "[1].more[1].value"),
+    ],
+    ids=str,
+)
+def test_wrong_item_is_named(annotation, value, place):
+    with pytest.raises(TypeError) as caught:
+        resolve(command(annotation)).encode_answer(value)
+    assert str(caught.value).startswith(f"Cmd's answer{place} ")

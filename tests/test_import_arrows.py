@@ -41,7 +41,7 @@ PURE: dict[str, set[str]] = {
         "answers",
         "specialized",
     },
-    "messages": {"errors", "framing", "codec", "forms"},
+    "messages": {"errors", "framing", "codec", "constraints", "forms"},
     "protocol": {"errors", "limits", "states", "framing", "codec", "messages"},
 }
 # The parts of a server and a client. They may know each other, but not in a circle.

@@ -7,9 +7,11 @@ import concurrent.futures
 import enum
 import fractions
 import functools
+import ipaddress
 import numbers
 import re
 import sys
+import types
 import typing
 from dataclasses import InitVar, dataclass, field, make_dataclass
 from datetime import UTC, date, datetime, time, timedelta, timezone, tzinfo
@@ -34,13 +36,14 @@ from uuid import UUID
 import cbor2
 import msgspec
 import numpy
+import pydantic
 import pytest
 import typing_extensions
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from msgspec import Meta
 from twisted.internet import defer
-from wire import PLAIN, fault
+from wire import PLAIN, command, fault
 
 from ipcpoll import schema
 from ipcpoll.answers import Kind, Subscription, Turn, is_deferred
@@ -138,16 +141,6 @@ UserId = NewType("UserId", int)
 Percent = Annotated[int, Meta(ge=0, le=100, description="of the whole")]
 Word = Annotated[str, Meta(min_length=1, max_length=8, pattern="^[a-z]*$")]
 T = TypeVar("T")
-
-
-def command(annotation, returns=None, **namespace):
-    """Return a command class `Cmd` with one field `x` and this answer."""
-
-    def process(self, ctx):
-        raise NotImplementedError
-
-    process.__annotations__ = {"return": returns}
-    return make_dataclass("Cmd", [("x", annotation)], namespace={"process": process, **namespace})
 
 
 def bound(cls, payload):
@@ -318,6 +311,71 @@ def test_named_types_are_carried_unless_they_hold_themselves():
         resolve(command(names["Nest"]))
 
 
+class TypeAliasType:
+    """What `type X = …` makes in Python 3.12, which reads it when it is asked for the value."""
+
+    def __init__(self, name, value):
+        self.name, self.value = name, value
+
+    def __repr__(self):
+        return self.name
+
+    def __getitem__(self, args):
+        return types.GenericAlias(self, args)
+
+    @property
+    def __value__(self):
+        return eval(self.value, ALIASES)
+
+
+ALIASES = {
+    name: TypeAliasType(name, value)
+    for name, value in [
+        ("Itself", "Itself"),
+        ("One", "Two"),
+        ("Two", "One"),
+        ("Nowhere", "Nobody"),
+        ("Many", "list"),
+    ]
+} | {"Iterator": collections.abc.Iterator}
+NEW_ALIASES = """
+type Itself = Itself
+type One = Two
+type Two = One
+type Nowhere = Nobody
+type Many[T] = list[T]
+"""
+LEADS_NOWHERE = [
+    ("Itself", r"`Itself` holds itself; use a dataclass, or a bare"),
+    ("One", r"`One` holds itself; use a dataclass, or a bare"),
+    ("list[One]", r"`One` holds itself; use a dataclass, or a bare"),
+    ("Nowhere", r"`Nowhere` can't be resolved: name 'Nobody' is not defined"),
+    ("list[Nowhere]", r"`Nowhere` can't be resolved: name 'Nobody' is not defined"),
+    ("Many[int]", r"`Many\[int\]` can't be carried; write what it stands for"),
+]
+
+
+@pytest.mark.parametrize(("alias", "sentence"), LEADS_NOWHERE)
+@pytest.mark.parametrize(
+    "is_new",
+    [
+        False,
+        pytest.param(
+            True, marks=pytest.mark.skipif(sys.version_info < (3, 12), reason="new in 3.12")
+        ),
+    ],
+)
+def test_named_type_that_leads_nowhere_is_refused_with_its_place(is_new, alias, sentence):
+    names = dict(ALIASES)
+    if is_new:
+        exec(NEW_ALIASES, names)
+    with pytest.raises(TypeError, match=rf"^Cmd\.x(\[\])?: {sentence}"):
+        resolve(command(eval(alias, names)))
+    for answer in (alias, f"Iterator[{alias}]"):
+        with pytest.raises(TypeError, match=rf"^Cmd\.process(, a piece)?(\[\])?: {sentence}"):
+            resolve(command(int, eval(answer, names)))
+
+
 @pytest.mark.skipif(sys.version_info >= (3, 12), reason="msgspec knows those of 3.12")
 def test_named_type_of_a_backport_is_refused():
     with pytest.raises(TypeError, match=r"^Cmd.x: Type 'Ints' is not supported$"):
@@ -448,6 +506,11 @@ class Lost:
 
 UNIONS = {
     "two dataclasses": (Found | Lost, st.builds(Found, POINTS) | st.builds(Lost, WORDS)),
+    "with a note": (Annotated[Found | Lost, "a note"], st.builds(Lost, WORDS)),
+    "with notes": (
+        Annotated[Annotated[Found | Lost, "a note"] | None, "another"],
+        st.none() | st.builds(Lost, WORDS),
+    ),
     "two and None": (Found | Lost | None, st.none() | st.builds(Found, POINTS)),
     "two and scalars": (
         Union[Found, Lost, int, str],  # noqa: UP007 - the old form is a form
@@ -662,6 +725,34 @@ class Stack(list, Generic[T]):
     x: int = 0
 
 
+@dataclass
+class Queue(collections.deque):  # type: ignore[type-arg]
+    x: int = 0
+
+
+@dataclass
+class Buffer(bytearray):
+    x: int = 0
+
+
+@dataclass
+class Users(collections.UserDict):  # type: ignore[type-arg]
+    x: int = 0
+
+
+@dataclass
+class Birthday(date):
+    x: int = 0
+
+
+class Plain:
+    x: int
+
+
+class PairOf(NamedTuple, Generic[T]):
+    first: T
+
+
 @dataclass(frozen=True)
 class Tags:
     """Has a hash, and can't be hashed."""
@@ -692,7 +783,17 @@ REFUSED_FIELDS = [
     (Exception, "Cmd.x: `Exception` can't be carried"),
     (tzinfo, "Cmd.x: `tzinfo` can't be carried"),
     (Text, "Cmd.x: `Text` can't be carried; use str: a subclass would arrive as one"),
-    (Struct, "Cmd.x: `Struct` can't be carried"),
+    (Struct, "Cmd.x: `Struct` can't be carried; use a dataclass"),
+    (Plain, "Cmd.x: `Plain` can't be carried; use a dataclass"),
+    (pydantic.SecretStr, "Cmd.x: `SecretStr` can't be carried"),
+    (PairOf[int], "PairOf[int]` can't be carried; write a class for each type that it stands for"),
+    (typing.LiteralString, "Cmd.x: `typing.LiteralString` can't be carried; use `str`"),
+    (ipaddress.IPv4Address, "Cmd.x: `IPv4Address` can't be carried; use `str`"),
+    (
+        collections.abc.Iterator[int],
+        "Cmd.x: `collections.abc.Iterator[int]` can't be carried; use `list[…]`; an answer in "
+        "pieces is annotated with nothing around it",
+    ),
     (Rights, "Cmd.x: `Rights` can't be carried; use an int: `flags.value`"),
     (collections.OrderedDict, "Cmd.x: `OrderedDict` can't be carried; use `dict[str, …]`"),
     (collections.deque, "Cmd.x: `deque` can't be carried; use `list[…]`"),
@@ -721,6 +822,10 @@ REFUSED_FIELDS = [
         Stack,
         "Stack: a dataclass that is a `list` as well can't be carried: only its fields would be",
     ),
+    (Queue, "Queue: a dataclass that is a `deque` as well can't be carried"),
+    (Buffer, "Buffer: a dataclass that is a `bytearray` as well can't be carried"),
+    (Users, "Users: a dataclass that is a `UserDict` as well can't be carried"),
+    (Birthday, "Birthday: a dataclass that is a `date` as well can't be carried"),
     (dict[Literal["1", 1], int], "can't be told apart as text"),
     (dict[Literal["a", None], int], "can't be told apart as text"),
     (dict[Literal["a", True], int], "can't be told apart as text"),
@@ -1115,6 +1220,8 @@ def test_commands_may_be_a_class_a_union_or_any_iterable(commands, names):
         ([5], "a command must be a class, and 5 is none"),
         ([Add(1, 2)], "a command must be a class, and Add(a=1, b=2) is none"),
         (5, "commands are a class, a union of classes or an iterable of them, not 5"),
+        ("/a", "commands are a class, a union of classes or an iterable of them, not '/a'"),
+        (None, "commands are a class, a union of classes or an iterable of them, not None"),
     ],
 )
 def test_wrong_commands_are_refused(commands, sentence):
@@ -1538,6 +1645,29 @@ def test_alias_that_holds_itself_is_refused_with_a_hint():
     exec("type Json = dict[str, Json] | list[Json] | str | int | float | bool | None", names)
     with pytest.raises(TypeError, match=r"^Cmd\.x: .*Json.* holds itself; use a dataclass, or a"):
         resolve(command(names["Json"]))
+
+
+def test_class_in_a_function_is_not_found_by_its_name():
+    class Hider:
+        pass
+
+    @dataclass
+    class InField:
+        x: "Hider"
+
+        def process(self, ctx) -> None: ...
+
+    @dataclass
+    class InAnswer:
+        def process(self, ctx) -> "Hider": ...
+
+    words = (
+        r"can't be resolved: name 'Hider' is not defined; an annotation in quotes, or under "
+        r"`from __future__ import annotations`, does not see what stands in a function$"
+    )
+    for cls, place in ((InField, "InField.x"), (InAnswer, "InAnswer.process")):
+        with pytest.raises(TypeError, match=rf"{place}: .*{words}"):
+            resolve(cls)
 
 
 Json = Union["dict[str, Json]", "list[Json]", str, int, None]

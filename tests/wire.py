@@ -4,6 +4,7 @@ Nothing here uses ipcpoll's own encoder, so it serves as a second opinion.
 """
 
 import struct
+from dataclasses import make_dataclass
 from typing import NamedTuple
 
 from hypothesis import strategies as st
@@ -250,3 +251,17 @@ def pairs(picture):
         state, *follows = row.split()
         for event, follow in zip(events.split(), follows, strict=True):
             yield state, event, None if follow == "-" else follow
+
+
+# ---------------------------------------------------------------------------------------------
+# Commands
+
+
+def command(annotation, returns=None, **namespace):
+    """Return a command class `Cmd` with one field `x` and this answer."""
+
+    def process(self, ctx):
+        raise NotImplementedError
+
+    process.__annotations__ = {"return": returns}
+    return make_dataclass("Cmd", [("x", annotation)], namespace={"process": process, **namespace})
