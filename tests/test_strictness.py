@@ -53,7 +53,7 @@ class Loose:
 
     def decode(self) -> object:
         value = cbor2.CBORDecoder(self.stream, **STRICT).decode()
-        value["a"][0] = True
+        value[0]["a"][0] = True
         return value
 
 
