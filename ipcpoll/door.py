@@ -13,7 +13,7 @@ from collections import deque
 from collections.abc import Callable
 from sys import _getframe  # pyright: ignore[reportPrivateUsage]
 from types import FrameType
-from typing import Final
+from typing import Final, TypeVar
 
 from .errors import UsageError
 
@@ -21,6 +21,31 @@ IN_USE: Final = (
     "this client is in use already; a client belongs to one thread, and a signal handler may not "
     "use it in the midst of a method"
 )
+
+T = TypeVar("T")
+
+
+def who_is_inside(inside: dict[T | None, T]) -> T | None:
+    """Return who came in last, and may have been interrupted there; None: nobody is inside."""
+    last: T | None = None
+    while (after := inside.get(last)) is not None:
+        last = after
+    return last
+
+
+def take_the_place(inside: dict[T | None, T], me: T, is_there: Callable[[T], bool]) -> bool:
+    """Let `me` in behind those that were interrupted in there; return False if somebody is there.
+
+    `inside` has the first by None, and by each that was interrupted who came after. Whoever leaves
+    clears it. Nobody comes in as one who was found not to be there.
+    """
+    while who_is_inside(inside) is not me:  # else one that was looked at has left, not ended there
+        holder = inside.setdefault(None, me)
+        while holder is not me:
+            if is_there(holder):
+                return False
+            holder = inside.setdefault(holder, me)
+    return True
 
 
 class Door:
@@ -83,17 +108,14 @@ class Door:
     @property
     def is_taken(self) -> bool:
         """Whether somebody is inside: in this thread, what a signal handler interrupts."""
-        holder = self._inside.get(None)
-        while holder is not None:
-            if _is_running(holder):
-                return True
-            holder = self._inside.get(holder)
-        return False
+        holder = who_is_inside(self._inside)
+        return holder is not None and _is_running(holder)
 
     def __enter__(self) -> None:
         me = _getframe(1)
-        if self._inside.setdefault(None, me) is not me:
-            self._take_the_place(me)
+        inside = self._inside
+        if inside.setdefault(None, me) is not me and not take_the_place(inside, me, _is_running):
+            raise UsageError(IN_USE)
         if self._refusal is not None:
             if self.notes:  # a signal handler has shut it just now
                 self.follow_notes()
@@ -106,14 +128,6 @@ class Door:
         if self.notes:
             self.follow_notes()
         self._inside.clear()
-
-    def _take_the_place(self, me: FrameType) -> None:
-        """Take the place of one who was interrupted in there. Raises UsageError if it is there."""
-        holder = self._inside.setdefault(None, me)
-        while holder is not me:  # one that asks again has left
-            if _is_running(holder):
-                raise UsageError(IN_USE)
-            holder = self._inside.setdefault(holder, me)
 
 
 def _is_running(frame: FrameType) -> bool:

@@ -4,11 +4,12 @@ Such a wait ends with the time limit, or never. What is promised:
 
 * It is refused at once, before anything is sent where it can be known then, with a sentence that
   says what to do.
-* Never a false alarm. A server of this process may well be polled by another thread, so it takes
-  one of three proofs that nobody but the calling thread can poll, and that it would stand still:
-  it is inside `Server.poll` (a command calls its own server); it is inside a callback of the loop
-  that the server is attached to; or this process has no other thread. Where there is none, the
-  time limit passes, and the error gives a hint.
+* Never a false alarm. A server of this process may well be polled by another thread, and its path
+  may lead to another program by now. So it takes one of three proofs that nobody but the calling
+  thread can poll, and that it would stand still: it is inside `Server.poll` (a command calls its
+  own server); it is inside a callback of the loop that the server is attached to; or this process
+  has no other thread. Where there is none, the time limit passes, and the error gives a hint. Only
+  a signal handler that polls while the thread waits is not reckoned with.
 
 A wait that lets other greenlets run (gevent, eventlet) stops no thread, and is not refused.
 """
@@ -21,32 +22,39 @@ import sys
 import threading
 import types
 import weakref
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
+from typing import Protocol
 
 from .attachment import Attachment
 from .directory import shown
 from .errors import UsageError
 
 
+class _Place(Protocol):
+    """As much of a listener as is needed here."""
+
+    @property
+    def path(self) -> str: ...
+    def is_reachable(self) -> bool: ...
+
+
 class Served:
     """What is known of who polls a server of this process. The server keeps it."""
 
-    __slots__ = ("__weakref__", "_attachments", "_inside", "_is_running", "_path", "by")
+    __slots__ = ("__weakref__", "_attachments", "_is_running", "_path", "by", "place")
 
     def __init__(
-        self,
-        path: str,
-        attachments: set[Attachment],
-        inside: Mapping[str, int],
-        is_running: Callable[[], bool],
+        self, place: _Place, attachments: set[Attachment], is_running: Callable[[], bool]
     ) -> None:
-        self._path = path
+        self._path = place.path
         self._attachments = attachments
-        self._inside = inside
         self._is_running = is_running
+        self.place = place
+        """Where it listens now."""
         self.by: int | None = None
-        """The thread that served somebody last, or polled first; None: nobody has polled yet."""
-        _served[path] = self
+        """The thread that is inside `Server.poll`; else that which served somebody last, or polled
+        first; None: nobody has polled yet."""
+        _served[self._path] = self
 
     def ends(self) -> None:
         """Let it be a server of this process no more. Idempotent."""
@@ -58,8 +66,8 @@ class Served:
         proof = self._stands_still()
         if proof is not None:
             raise UsageError(
-                f"this thread would wait for itself: it is the one that polls the server, and "
-                f"{proof}; {became}. Use submit() or an AsyncClient, whose answers come by the "
+                f"this thread would wait for itself: only it can poll the server, because {proof}; "
+                f"{became}. Use submit() or an AsyncClient, whose answers come by the "
                 f"loop, or call from another thread (pid {os.getpid()}, {shown(path)})"
             )
 
@@ -76,13 +84,12 @@ class Served:
             return None
         me = threading.get_ident()
         if self._is_running():
-            inside = self._inside.get("thread") == me
-            return "it is inside poll() now, in a command" if inside else None
+            return "it is inside poll() now, in a command" if self.by == me else None
         if self.by in (None, me):
             watched = [each for each in list(self._attachments) if each.watching]
             if watched and all(each.stands_still() for each in watched):
                 return "it is inside a callback of the loop that does so"
-        if self.by == me and is_only_thread():
+        if is_only_thread():
             return "this process has no other thread"
         return None
 
@@ -91,21 +98,23 @@ _served: weakref.WeakValueDictionary[str, Served] = weakref.WeakValueDictionary(
 
 
 def served_at(path: str) -> Served | None:
-    """Return the server of this process at a path; None: there is none of this process."""
-    return _served.get(path)
+    """Return the server of this process to which a path leads; None: there is none."""
+    found = _served.get(path)  # its socket may be gone, and another program's be there
+    return None if found is None or not found.place.is_reachable() else found
 
 
 def served_behind(path: str) -> Served | None:
     """Return the server of this process to which a path leads, by whatever links."""
-    found = _served.get(path)
+    found = served_at(path)
     if found is None and _served:
         try:
             wanted = os.stat(path)
         except OSError:
             return None
-        for other, served in list(_served.items()):
+        for served in list(_served.values()):
+            place = served.place
             try:
-                if os.path.samestat(os.stat(other), wanted):
+                if place.is_reachable() and os.path.samestat(os.stat(place.path), wanted):
                     return served
             except OSError:
                 pass  # its socket was removed

@@ -22,7 +22,7 @@ import weakref
 from collections.abc import Callable, Coroutine, Iterable
 from contextlib import ExitStack
 from os import PathLike
-from typing import TYPE_CHECKING, Any, Final, Generic, NoReturn
+from typing import TYPE_CHECKING, Any, Final, Generic, NoReturn, TypeAlias
 
 from . import forks, strictness
 from .acceptor import Acceptor
@@ -30,6 +30,7 @@ from .attachment import Attachment
 from .clients import COUNTED, Clients
 from .command import Command
 from .directory import shown
+from .door import take_the_place, who_is_inside
 from .errors import UsageError
 from .late import LateCalls
 from .limits import DEFAULT_LIMITS, Limits
@@ -59,6 +60,9 @@ _NO_DESCRIPTOR: Final = -2
 """Stands for the timer's descriptor where the platform has none and a deadline is due."""
 
 _NEW: Final = "new"
+
+_Inside: TypeAlias = "tuple[int, object]"
+"""A thread that is inside `poll`, and what is this poll's alone."""
 
 _TWO_THREADS: Final = "another thread is inside poll(); a server belongs to one thread"
 _ANOTHERS: Final = (
@@ -132,14 +136,15 @@ class Server(Generic[C]):
         strictness.prove()
         self._pid = os.getpid()
         self._belong_to(threading.get_ident())
+        self._is_watched = False  # somebody has asked for the descriptor
         self._limits = limits
         self.attachments: set[Attachment] = set()
         """What attaches it to main loops; `close` detaches each."""
         self._clock: Callable[[], float] = time.monotonic
-        # The thread that is inside `poll`. A dict, because `setdefault` is one step for all threads
-        # and leaves nothing locked when an exception comes right behind it.
+        # Who is inside `poll`, see `door.take_the_place`. A dict, because `setdefault` is one step
+        # for all threads and leaves nothing locked when an exception comes right behind it.
         # Before the first poll it holds a mark, so that the idle path sees that poll and no other.
-        self._inside: dict[str, int] = {_NEW: 0}
+        self._inside: dict[Any, _Inside] = {_NEW: (0, _NEW)}
         self._closing: list[Callable[[], object]] = []
         self._is_closing = False  # its steps are being taken
         self._log = log = Log(time.monotonic, limits.log_seconds)
@@ -194,9 +199,7 @@ class Server(Generic[C]):
         self._clients = clients
         self._ready: Callable[[], list[tuple[int, int]]] = self._poller.poll
         self._fileno = self._poller.fileno()
-        self._served = Served(
-            self.address, self.attachments, self._inside, lambda: running.depth > 0
-        )
+        self._served = Served(self._listener, self.attachments, lambda: running.depth > 0)
         self._closed = False
         forks.watch(self)
 
@@ -226,6 +229,7 @@ class Server(Generic[C]):
         thread = threading.get_ident()
         if self._thread != thread:
             self._belong_to(thread)
+        self._is_watched = True
         return self._fileno
 
     @property
@@ -281,16 +285,19 @@ class Server(Generic[C]):
     ) -> int:
         """Poll, and keep other threads out meanwhile."""
         thread = threading.get_ident()
-        if self._inside.setdefault("thread", thread) != thread:
-            self._refuse_other_threads()
-            return self._poll_outermost(events, ctx, max_commands, max_seconds, serial)
+        me = (thread, object())
+        inside = self._inside
+        if inside.setdefault(None, me) is not me and not take_the_place(
+            inside, me, self._is_in_another_thread
+        ):
+            raise UsageError(_TWO_THREADS)
         self._served.by = thread
         if self._thread != thread:
             self._belong_to(thread)
         try:
             return self._round.run(events, ctx, max_commands, max_seconds, serial)
         finally:
-            self._inside.clear()
+            inside.clear()
             if self._running.close_wanted:
                 self.close()
             elif self._deadlines.by_hand:
@@ -299,15 +306,13 @@ class Server(Generic[C]):
     def _poll_inside(self, ctx: C, max_commands: int | None, max_seconds: float | None) -> int:
         """Poll inside a poll, or for the first time."""
         if self._inside.pop(_NEW, None) is not None:
-            self._served.by = threading.get_ident()
-            # The class's: a signal handler may have closed it just now, which is no misuse.
-            return Server.poll(self, ctx, max_commands=max_commands, max_seconds=max_seconds)
+            thread = threading.get_ident()
+            self._belong_to(thread)
+            self._served.by = thread
         self._refuse_other_threads()
         if self._is_in_the_midst:
             raise UsageError(_IN_THE_MIDST % "poll")
-        if not self._running.depth:  # a poll has hardly begun, or was interrupted in its last step
-            self._inside.clear()
-            return Server.poll(self, ctx, max_commands=max_commands, max_seconds=max_seconds)
+        holder = who_is_inside(self._inside)
         serial = self._round.serial
         try:
             events = self._ready()
@@ -317,6 +322,9 @@ class Server(Generic[C]):
             raise
         if not events:
             return 0
+        if holder is None or holder[0] != threading.get_ident() or not self._running.depth:
+            # Whoever was inside has left, or was interrupted in the last step, or has hardly begun.
+            return self._poll_outermost(events, ctx, max_commands, max_seconds, serial)
         try:
             return self._round.run(events, ctx, max_commands, max_seconds, serial)
         finally:
@@ -333,26 +341,28 @@ class Server(Generic[C]):
         return running.own and running.depth > 0 and bool(self._inside)
 
     def _belong_to(self, thread: int) -> None:
-        """Note which thread has polled last, or asked what to watch."""
+        """Note which thread has served last, or polled first, or asked what to watch."""
         self._thread = thread
         self._thread_object = weakref.ref(threading.current_thread())
 
     @property
     def _belongs_to_another_thread(self) -> bool:
         """Whether another thread may sleep on the descriptor. Greenlets are not asked."""
-        if self._thread == threading.get_ident():
+        if not self._is_watched or self._thread == threading.get_ident():
             return False
         other = self._thread_object()  # the number alone may be a new thread's by now
         threads = sys._current_frames()  # pyright: ignore[reportPrivateUsage]  # it is documented
         return other is not None and other.is_alive() and self._thread in threads
 
     def _refuse_other_threads(self) -> None:
-        thread = threading.get_ident()
-        other = self._inside.get("thread", thread)
-        if other != thread:
-            if self._has_inside(other):
-                raise UsageError(_TWO_THREADS)
-            self._inside.clear()  # it was interrupted as it went in or out
+        holder = who_is_inside(self._inside)
+        if holder is not None and self._is_in_another_thread(holder):
+            raise UsageError(_TWO_THREADS)
+
+    def _is_in_another_thread(self, holder: _Inside) -> bool:
+        """Return whether it is another thread that is inside, and was not interrupted there."""
+        thread, _ = holder
+        return thread != threading.get_ident() and self._has_inside(thread)
 
     def _has_inside(self, thread: int) -> bool:
         """Return whether that thread is inside `poll`, as far as is known: greenlets are not."""
@@ -462,7 +472,7 @@ class Server(Generic[C]):
         except OSError:  # it can't be watched: no memory, too many watches
             fresh.close()
             raise
-        self._listener = fresh
+        self._listener = self._served.place = fresh
         old.close()
 
     def stats(self) -> dict[str, int]:
@@ -487,7 +497,8 @@ class Server(Generic[C]):
         also how "answer, then stop" is written, for every kind of command; its connection stays
         until its answer is there. Legal in a signal handler: where that runs in the midst of a step
         of a poll's own, the server is closed as that poll ends, after the turn that it gives just
-        then; till then `closed` is False. What stands at the path is removed only if this server
+        then; till then `closed` is False. (A loop made by hand that sleeps is not woken: Python waits
+        on. There let the handler call `wake`, and the loop close.) What stands at the path is removed only if this server
         made it, and only in the process that did. Does not block. Raises UsageError while another
         thread is inside `poll`, and where another thread that still runs has polled it last, or
         asked for its descriptor: that may sleep on it, and nothing would wake it.
@@ -533,7 +544,7 @@ class Server(Generic[C]):
             self._take_closing_steps()
         finally:
             self._is_closing = False
-        if not ("thread" in self._inside or self._late.linger):
+        if not (None in self._inside or self._late.linger):
             forks.unwatch(self)  # else a forked child has something to let go of
 
     def _take_closing_steps(self) -> None:

@@ -36,7 +36,7 @@ _REFUSED: Final = (
     (f"{MAX_DEPTH + 1} levels of maps", b"\xa1\x61a" * (MAX_DEPTH + 1) + b"\x00"),
     ("text that is not UTF-8", b"\x61\xff"),
 )
-_FLAT: Final = {"a": [1, -1, True, None, 1.5, "é", b"\x07", []]}
+_FLAT: Final[dict[str, Any]] = {"a": [1, -1, True, None, 1.5, "é", b"\x07", []]}
 _FLAT_ITEM: Final = (
     b"\xa1\x61a\x88\x01\x20\xf5\xf6\xfb\x3f\xf8\x00\x00\x00\x00\x00\x00\x62\xc3\xa9\x41\x07\x80"
 )

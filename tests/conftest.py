@@ -14,7 +14,7 @@ import pytest
 from fake_server import FakeServer, be_silent
 from harness import COMMANDS, PATIENCE, Peer, settle
 
-from ipcpoll import Client, Limits, Server
+from ipcpoll import Client, Limits, Server, oneself
 
 # The same examples each time: what passed today passes tomorrow. HYPOTHESIS_PROFILE=explore looks
 # for new ones, and more of them.
@@ -26,6 +26,15 @@ hypothesis.settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "same"))
 # the shell's language), and so would all that is started here: tests of Ctrl-C would wait for ever.
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+@pytest.fixture(autouse=True)
+def may_have_other_threads(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As it is in some programs: else a server that nobody polls would be told to be one's own.
+
+    Idle threads that libraries of other tests keep for a while must not decide.
+    """
+    monkeypatch.setattr(oneself, "is_only_thread", lambda: False)
 
 
 @pytest.fixture

@@ -192,7 +192,6 @@ def test_name_whose_directory_is_not_there(private):
 
 def test_path_that_is_no_utf8(directory, monkeypatch):
     """It works, and whatever is said of it can be printed."""
-    monkeypatch.setattr(oneself, "is_only_thread", lambda: True)
     path = os.fsdecode(os.fsencode(directory) + b"/\xff\n.sock")
     said = f"{directory}/\\xff\\n.sock"
     with pytest.raises(NotRunning) as nobody:
@@ -209,6 +208,7 @@ def test_path_that_is_no_utf8(directory, monkeypatch):
             future = client.submit(Echo(2))
             server.poll(Host())
             assert future.result() == 2
+            monkeypatch.setattr(oneself, "is_only_thread", lambda: True)
             with pytest.raises(UsageError) as refused:
                 client.call(Echo(3), timeout=None)
             future = client.submit(Echo(4))

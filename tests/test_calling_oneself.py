@@ -112,6 +112,12 @@ def served_meanwhile(server: Server[Host], host: Host, client: Callable[[], Any]
         raise problems[0]
 
 
+def pieces(client: Client) -> list[int]:
+    """Read a stream to its end, and close it: refused, it would be collected at any moment."""
+    with client.stream(Count(2)) as stream:
+        return list(stream)
+
+
 def asks(client: Client, path: str) -> dict[str, Callable[[], Any]]:
     """Return the ways to wait for an answer."""
     return {
@@ -122,7 +128,7 @@ def asks(client: Client, path: str) -> dict[str, Callable[[], Any]]:
         "map": lambda: list(client.map([Echo(1), Echo(2)])),
         "result": lambda: client.submit(Echo(1)).result(),
         "exception": lambda: client.submit(Echo(1)).exception(),
-        "stream": lambda: list(client.stream(Count(2))),
+        "stream": lambda: pieces(client),
         "each": lambda: client.stream(Count(2)).each(print).result(),
         "serve_or_send": lambda: serve_or_send(path, COMMANDS, Echo(1), timeout=PATIENCE),
     }
@@ -291,15 +297,80 @@ def test_server_that_was_made_anew(server, path):
     assert "would wait for itself" in told(lambda: send(Echo(1), path))
 
 
+ASKS_BEFORE_IT_POLLS = """
+import sys
+from harness import COMMANDS, Echo
+from ipcpoll import Server, UsageError, send
+with Server(sys.argv[1], COMMANDS) as server:
+    try:
+        send(Echo(1), server.address, timeout=None)
+    except UsageError as error:
+        print("this process has no other thread" in str(error))
+"""
+
+
+def test_only_thread_that_has_not_polled_yet(path):
+    """The first lines of a newcomer: a server, and a call to it."""
+    with run_python(ASKS_BEFORE_IT_POLLS, path) as process:
+        said, problem = process.communicate(timeout=PATIENCE)
+    assert (said, problem) == ("True\n", "")
+
+
 # ---------------------------------------------------------------------------------------------
 # Never a false alarm
 
 
+@pytest.mark.usefixtures("another_thread")
 def test_nobody_has_polled_yet(server, path):
     """Whoever will is not known."""
     with pytest.raises(NotPolled) as caught:
         send(Echo(1), path, timeout=0.02)
     assert "itself" not in str(caught.value)
+
+
+def replaced(path: str, server: Server[Host]) -> None:
+    """Take the path of a server away, with its lock, and let another process serve it."""
+    os.unlink(path)
+    os.unlink(f"{path}.lock")
+    assert not server.reachable()
+
+
+ANOTHER_PROGRAM = """
+import sys
+from harness import Host
+from test_calling_oneself import COMMANDS
+from ipcpoll import Server
+from ipcpoll.adapters import select_loop
+with Server(sys.argv[1], COMMANDS) as server:
+    print("serves", flush=True)
+    select_loop.run(server, Host())
+"""
+
+
+@pytest.mark.usefixtures("only_thread")
+def test_path_that_leads_to_another_program(server, path):
+    """A cleaner took the socket away, and another program came."""
+    server.poll(Host())
+    replaced(path, server)
+    with run_python(ANOTHER_PROGRAM, path) as process:
+        try:
+            assert process.stdout.readline() == "serves\n"
+            for way in WAYS:
+                with Client(path, timeout=PATIENCE) as client:
+                    asks(client, path)[way]()
+        finally:
+            process.kill()
+
+
+@pytest.mark.usefixtures("only_thread")
+def test_link_to_a_path_that_leads_to_another_program(server, path, directory):
+    link = Path(directory, "link")
+    link.symlink_to(path)
+    server.poll(Host())
+    replaced(path, server)
+    assert oneself.served_behind(str(link)) is None
+    with Server(path, COMMANDS) as other:
+        assert oneself.served_behind(str(link)) is other._served
 
 
 @pytest.mark.usefixtures("another_thread")
@@ -440,12 +511,14 @@ def test_forked_child(path):
     assert (said, problem) == ("done\n", "")
 
 
-@pytest.mark.usefixtures("only_thread")
+@pytest.mark.usefixtures("another_thread")
 def test_closed_server_is_forgotten(server, path):
+    """What was known of it is not said of the next server there."""
     server.poll(Host())
     server.close()
+    assert oneself.served_at(path) is None
     with Server(path, COMMANDS) as other:
-        with pytest.raises(NotPolled):
+        assert oneself.served_at(path) is other._served
+        with pytest.raises(NotPolled) as caught:
             send(Echo(1), path, timeout=0.02)
-        other.poll(Host())
-        assert "would wait for itself" in told(lambda: send(Echo(1), path))
+        assert "itself" not in str(caught.value)

@@ -302,6 +302,42 @@ def test_hazard_60_close_when_the_thread_that_polled_has_ended(directory, has_po
     assert server.closed
 
 
+@pytest.mark.parametrize("before", ["made", "polled", "served"])
+def test_hazard_60_close_in_the_thread_that_polls_without_the_descriptor(directory, before):
+    """A loop of frames: nobody sleeps on it, and an idle poll does not note who polls."""
+    server = Server(f"{directory}/s", COMMANDS)
+    if before == "polled":
+        server.poll(Host())
+    elif before == "served":
+        with Peer(server) as peer:
+            peer.call(1, "Echo", value=1)
+            server.poll(Host())
+        server.poll(Host())
+
+    def frames():
+        for _ in range(3):
+            server.poll(Host())
+        server.close()
+
+    assert in_a_thread(frames) is None
+    assert server.closed
+
+
+def test_hazard_60_descriptor_asked_for_here_and_waited_on_there(directory):
+    """Also by a loop that has not served anybody yet, and has polled first."""
+    server = Server(f"{directory}/s", COMMANDS)
+    poll = select.poll()
+    poll.register(server, select.POLLIN)
+
+    def loop():
+        server.poll(Host())
+        poll.poll(0)
+        server.close()
+
+    assert in_a_thread(loop) is None
+    assert server.closed
+
+
 def test_hazard_60_number_of_the_thread_that_has_ended_is_used_again(directory):
     """The kernel gives it to the next thread, which has nothing to do with the server."""
     server = Server(f"{directory}/s", COMMANDS)

@@ -9,7 +9,7 @@ from functools import partial
 from pathlib import Path
 
 import pytest
-from harness import Host, serve_until, settle
+from harness import PATIENCE, Host, serve_until, settle
 
 from ipcpoll import UsageError
 from ipcpoll import door as module
@@ -162,6 +162,64 @@ def test_interrupted_twice_at_every_two_bytecodes():
             break
 
 
+class Guest(threading.Thread):
+    """One who comes in, and stays until it may leave. Its thread goes on for a while."""
+
+    def __init__(self, come_in):
+        super().__init__()
+        self.is_in, self.may_leave, self.has_left, self.may_end = (
+            threading.Event() for _ in range(4)
+        )
+        self.come_in = come_in
+        self.start()
+        assert self.is_in.wait(PATIENCE)
+
+    def run(self):
+        self.come_in(self.stay)
+        self.has_left.set()
+        self.may_end.wait()
+
+    def stay(self):
+        self.is_in.set()
+        self.may_leave.wait()
+
+    def leave(self):
+        self.may_leave.set()
+        assert self.has_left.wait(PATIENCE)
+
+
+def second_at_once(come_in, monkeypatch, place, name):
+    """Look who is inside, who leaves just then, and a third comes in; return what was told."""
+    guests = [Guest(come_in)]
+    real = getattr(place, name)
+
+    def look(*args):
+        if len(guests) == 1:
+            guests[0].leave()  # it was not interrupted
+            guests.append(Guest(come_in))
+        return real(*args)
+
+    monkeypatch.setattr(place, name, look)
+    told = in_thread(lambda: come_in(int))
+    guests[1].leave()
+    for guest in guests:
+        guest.may_end.set()
+        guest.join()
+    return [type(error) for error in told]
+
+
+def test_who_leaves_as_another_looks_leaves_no_second_place(monkeypatch):
+    door = Door()
+
+    def come_in(function):
+        with door:
+            function()
+
+    assert second_at_once(come_in, monkeypatch, module, "_is_running") == [UsageError]
+    use(door)
+    assert not door._inside
+
+
 def test_frame_that_has_gone_is_let_go():
     """Of what was interrupted nothing is kept once somebody was inside again."""
     door = Door()
@@ -300,6 +358,18 @@ def test_server_that_was_interrupted_is_polled_by_another_thread(server, connect
             break
     assert at > 30
     assert stale, "it can be left inside"
+
+
+def test_who_leaves_a_server_as_another_looks_leaves_no_second_place(server, connect, monkeypatch):
+    def come_in(function):
+        peer = connect(server)
+        peer.call(1, "Do", value=1)
+        events = server._ready()  # seen before anybody was inside
+        serial = server._round.serial
+        server._poll_outermost(events, Host(do=function), None, None, serial)
+
+    assert second_at_once(come_in, monkeypatch, server, "_has_inside") == [UsageError]
+    assert not server._inside
 
 
 def test_server_in_which_a_thread_is_stays_shut_for_others(server, peer):

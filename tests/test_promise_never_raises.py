@@ -423,7 +423,7 @@ def test_hazard_60_poll_from_a_second_thread_while_a_command_runs(server, peer):
 def test_second_thread_that_comes_in_at_the_same_moment(server, peer):
     peer.call(1, "Echo", value=1)
     events = server._ready()
-    server._inside["thread"] = -1  # it was there first, after both had seen what is ready
+    server._inside[None] = -1, object()  # it was there first, after both had seen what is ready
     with pytest.raises(UsageError, match="another thread"):
         server._poll_outermost(events, Host(), None, None, server._round.serial)
     server._inside.clear()
