@@ -20,7 +20,7 @@ from _measure import allow_open_files
 from _servers import Add, end_with_parent, listen, ready
 
 import ipcpoll
-from ipcpoll.framing import frame
+from ipcpoll._wire.framing import frame
 
 MIB: Final = 1024 * 1024
 LENGTH_BYTES: Final = 4

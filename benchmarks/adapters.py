@@ -28,7 +28,7 @@ from _measure import Options, alternate, child, ratio, run, table, working_direc
 from _servers import READ_BYTES, Add
 
 import ipcpoll
-from ipcpoll.framing import frame
+from ipcpoll._wire.framing import frame
 
 WARM_UP = 20
 IDLE_SECONDS = 3.0

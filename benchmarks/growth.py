@@ -26,7 +26,7 @@ from _measure import Options, alternate, child, ratio, run, table, working_direc
 from _servers import READ_BYTES
 from topics import measure as measure_topic
 
-from ipcpoll.framing import frame
+from ipcpoll._wire.framing import frame
 
 SIZES = {
     "commands": (1, 10, 100, 1000),

@@ -20,7 +20,7 @@ from _measure import Options, alternate, ratio, run, table, working_directory
 
 import ipcpoll
 from ipcpoll import Subscription, Topic
-from ipcpoll.framing import frame
+from ipcpoll._wire.framing import frame
 
 RATE = 10_000
 SUBSCRIBERS = 50

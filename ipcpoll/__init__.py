@@ -1,11 +1,17 @@
 """ipcpoll: a program's own main loop answers other processes. No thread."""
 
-from .address import runtime_path
-from .answers import Subscription, Turn
-from .attachment import Attachment
-from .awaited import AsyncStream, AwaitingClient
-from .client import Client, send
-from .command import Command
+from ._address.names import runtime_path
+from ._attach.attachment import Attachment
+from ._attach.pollable import Pollable
+from ._attach.task_attachment import TaskAttachment
+from ._client.async_client import AsyncStream, AwaitingClient
+from ._client.client import Client, send
+from ._client.stream import Stream
+from ._schema.answers import Subscription, Turn
+from ._schema.command import Command
+from ._server.server import Server
+from ._server.topic import Topic
+from ._system.peer import Credentials, caller
 from .errors import (
     AlreadyRunning,
     Busy,
@@ -28,13 +34,7 @@ from .errors import (
     UsageError,
 )
 from .limits import Limits
-from .peer import Credentials, caller
-from .pollable import Pollable
-from .server import Server
 from .single_instance import serve_or_send
-from .stream import Stream
-from .task_attachment import TaskAttachment
-from .topic import Topic
 
 __all__ = [
     "AlreadyRunning",

@@ -17,13 +17,13 @@ from collections.abc import Iterable
 from os import PathLike
 from typing import Any, TypeAlias, TypeVar, overload
 
-from .client import send
-from .command import Command
-from .connecting import BackOff, WaitTime
+from ._client.client import send
+from ._client.connecting import BackOff, WaitTime
+from ._client.futures import Later, Pieces
+from ._schema.command import Command
+from ._server.server import Server
 from .errors import AlreadyRunning, NotRunning, PeerGone, ShuttingDown
 from .limits import DEFAULT_LIMITS, Limits
-from .server import Server
-from .submitted import Later, Pieces
 
 C = TypeVar("C")
 R = TypeVar("R")

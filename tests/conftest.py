@@ -14,7 +14,8 @@ import pytest
 from fake_server import FakeServer, be_silent
 from harness import COMMANDS, PATIENCE, Peer, settle
 
-from ipcpoll import Client, Limits, Server, oneself
+from ipcpoll import Client, Limits, Server
+from ipcpoll._attach import oneself
 
 # The same examples each time: what passed today passes tomorrow. HYPOTHESIS_PROFILE=explore looks
 # for new ones, and more of them.

@@ -15,7 +15,7 @@ import cbor2
 from harness import PATIENCE, encode, readable
 
 from ipcpoll import Client, Subscription, Topic
-from ipcpoll.framing import FrameBuffer
+from ipcpoll._wire.framing import FrameBuffer
 
 
 class FakeServer:

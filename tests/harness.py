@@ -21,7 +21,7 @@ from typing import Any, Protocol, TypeVar
 import cbor2
 
 from ipcpoll import CommandError, Server
-from ipcpoll.framing import FrameBuffer, frame
+from ipcpoll._wire.framing import FrameBuffer, frame
 
 ROOT = Path(__file__).resolve().parent.parent
 PATIENCE = 20.0

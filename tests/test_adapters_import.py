@@ -79,8 +79,8 @@ def problems(tree: ast.Module, loops: set[str]) -> list[str]:
     ("source", "expected"),
     [
         ("import selectors\nfrom ipcpoll import Attachment", []),
-        ("from ipcpoll import Attachment, round", ["ipcpoll.round"]),
-        ("from ipcpoll.attachment import Attachment", ["ipcpoll.attachment"]),
+        ("from ipcpoll import Attachment, round", ["ipcpoll._server.scheduler"]),
+        ("from ipcpoll._attach.attachment import Attachment", ["ipcpoll._attach.attachment"]),
         ("from .select_loop import run", [".select_loop"]),
         ("from . import select_loop", ["."]),
         ("def f():\n    import tkinter.ttk", ["tkinter.ttk"]),

@@ -17,12 +17,12 @@ from ipcpoll import (
     Server,
     UnsafeAddress,
     UsageError,
-    address,
-    oneself,
     runtime_path,
     send,
 )
-from ipcpoll.address import is_name, socket_path
+from ipcpoll._address import names as address
+from ipcpoll._address.names import is_name, socket_path
+from ipcpoll._attach import oneself
 
 
 @pytest.fixture(autouse=True)

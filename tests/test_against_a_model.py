@@ -15,7 +15,7 @@ import pytest
 from harness import COMMANDS, Host, Peer, call, readable, serve_until, settle
 
 from ipcpoll import Limits, Server
-from ipcpoll.framing import frame
+from ipcpoll._wire.framing import frame
 
 ACTIONS = 300
 

@@ -98,7 +98,7 @@ def test_caller_does_not_outlive_an_interruption(server, connect, monkeypatch):
 
     peer = connect(server)
     peer.call(1, "WhoAsks")
-    monkeypatch.setattr("ipcpoll.turns.reset_caller", interrupted)
+    monkeypatch.setattr("ipcpoll._server.turns.reset_caller", interrupted)
     with pytest.raises(KeyboardInterrupt):
         server.poll(Host())
     with pytest.raises(UsageError):

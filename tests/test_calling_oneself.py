@@ -27,10 +27,10 @@ from ipcpoll import (
     NotPolled,
     Server,
     UsageError,
-    oneself,
     send,
     serve_or_send,
 )
+from ipcpoll._attach import oneself
 from ipcpoll.adapters import asyncio_loop, select_loop
 
 SOON = PATIENCE / 4

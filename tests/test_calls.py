@@ -10,15 +10,15 @@ import pytest
 from wire import framed
 
 from ipcpoll import InvalidArguments, Limits
-from ipcpoll.calls import ABANDONED, cancelled_before_its_turn, fail, run
-from ipcpoll.codec import Decoder
+from ipcpoll._schema.commands import CommandSet
+from ipcpoll._server.replies import ABANDONED, cancelled_before_its_turn, fail, run
+from ipcpoll._server.running import Running
+from ipcpoll._system.log import Log
+from ipcpoll._wire.codec import Decoder
+from ipcpoll._wire.messages import Call
+from ipcpoll._wire.protocol import ServerProtocol
 from ipcpoll.errors import Busy, CommandError, UnknownCommand
 from ipcpoll.limits import LEAST_ERROR
-from ipcpoll.log import Log
-from ipcpoll.messages import Call
-from ipcpoll.protocol import ServerProtocol
-from ipcpoll.running import Running
-from ipcpoll.schema import CommandSet
 
 DECODER = Decoder()
 

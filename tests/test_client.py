@@ -50,10 +50,10 @@ from ipcpoll import (
     UnknownCommand,
     UntrustedPeer,
     UsageError,
-    reasons,
     send,
 )
-from ipcpoll.channel import Channel
+from ipcpoll._client import reasons
+from ipcpoll._client.connection import Channel
 
 
 @dataclass
@@ -404,7 +404,7 @@ def test_none_is_no_limit(client):
 
 def test_long_waits_are_made_of_many(server, monkeypatch):
     """poll(2) takes only so many milliseconds; a wait without a limit goes on after them."""
-    monkeypatch.setattr("ipcpoll.channel._LONGEST_WAIT", 0.005)
+    monkeypatch.setattr("ipcpoll._client.connection._LONGEST_WAIT", 0.005)
     waits = []
     wait = Channel.wait
     monkeypatch.setattr(Channel, "wait", lambda *given: (waits.append(1), wait(*given)))

@@ -51,10 +51,10 @@ from ipcpoll import (
     StaleSocket,
     UsageError,
 )
+from ipcpoll._system.guard import IN_USE
+from ipcpoll._system.poller import SelectorPoller
+from ipcpoll._wire.protocol import ClientProtocol
 from ipcpoll.adapters import asyncio_loop, frame_loop, select_loop
-from ipcpoll.door import IN_USE
-from ipcpoll.poller import SelectorPoller
-from ipcpoll.protocol import ClientProtocol
 
 
 def both_until(server, client, condition, host=None):
@@ -524,7 +524,7 @@ def test_without_a_timer_next_deadline_says_when_to_poll(fake, client, monkeypat
     def no_timer():
         raise OSError(38, "Function not implemented")
 
-    monkeypatch.setattr("ipcpoll.polled.Timer", no_timer)
+    monkeypatch.setattr("ipcpoll._client.descriptor.Timer", no_timer)
     client.fileno()
     future = client.submit(Echo(1), timeout=0.02)
     fake.accept().next()
@@ -646,7 +646,7 @@ def test_poll_without_a_call(client):
 
 def test_on_the_portable_poller(path, monkeypatch):
     monkeypatch.setattr(
-        "ipcpoll.polled.make_poller", lambda: SelectorPoller(selectors.EpollSelector())
+        "ipcpoll._client.descriptor.make_poller", lambda: SelectorPoller(selectors.EpollSelector())
     )
     with Server(path, COMMANDS) as server, Client(path) as client:
         futures = [client.submit(Take(bytes(100_000))) for _ in range(10)]
@@ -1026,7 +1026,7 @@ class Clock:
         self.now = 100.0
         self.taken = 0
         next_response = ClientProtocol.next_response
-        monkeypatch.setattr("ipcpoll.pump.time", self)
+        monkeypatch.setattr("ipcpoll._client.pump.time", self)
 
         def slow(protocol):
             response = next_response(protocol)

@@ -788,7 +788,9 @@ def test_nothing_is_left_behind_the_end(fake, client):
     assert len(client._pump._lines) == 1
 
 
-@pytest.mark.parametrize("place", ["ipcpoll.pump.Pump.remind", "ipcpoll.pump.Pump.expect_a_loop"])
+@pytest.mark.parametrize(
+    "place", ["ipcpoll._client.pump.Pump.remind", "ipcpoll._client.pump.Pump.expect_a_loop"]
+)
 def test_piece_that_an_interruption_cost_is_counted(fake, client, monkeypatch, place):
     """Between its coming and the function there is an instant in which only the count can tell."""
     got = []
@@ -820,7 +822,7 @@ def test_piece_stays_while_its_reading_is_interrupted(fake, client, monkeypatch)
         monkeypatch.undo()
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("ipcpoll.flow.decoded", interrupted)
+    monkeypatch.setattr("ipcpoll._client.flow.decoded", interrupted)
     with pytest.raises(KeyboardInterrupt):
         next(stream)
     assert next(stream) == 2

@@ -23,9 +23,9 @@ from wire import (
     text,
 )
 
-from ipcpoll import codec
-from ipcpoll.codec import Decoder, encode
-from ipcpoll.diagnosis import MOST_ITEMS, find_fault
+from ipcpoll._wire import codec
+from ipcpoll._wire.codec import Decoder, encode
+from ipcpoll._wire.diagnosis import MOST_ITEMS, find_fault
 from ipcpoll.errors import WireError
 
 DECODER = Decoder()

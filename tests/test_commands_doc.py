@@ -12,9 +12,9 @@ import pytest
 import wire
 from documents import blocks, read
 
-from ipcpoll.codec import Decoder, encode
+from ipcpoll._schema.commands import CommandType, resolve
+from ipcpoll._wire.codec import Decoder, encode
 from ipcpoll.errors import WireError
-from ipcpoll.schema import CommandType, resolve
 
 DOCUMENT = "docs/commands.md"
 DECODER = Decoder()

@@ -15,9 +15,10 @@ from typing import Any, ClassVar
 import case_select
 import pytest
 
-from ipcpoll import UsageError, testing, testing_late
+from ipcpoll import UsageError, testing
 from ipcpoll.adapters.select_loop import SelectorAttachment
 from ipcpoll.testing import AdapterConformance
+from ipcpoll.testing import late as testing_late
 
 pytestmark = pytest.mark.once
 

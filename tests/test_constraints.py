@@ -25,11 +25,11 @@ from msgspec import UNSET, Meta, UnsetType
 from pydantic import Field
 
 from ipcpoll import Subscription
-from ipcpoll.answers import Kind
-from ipcpoll.codec import Decoder
-from ipcpoll.constraints import shown
+from ipcpoll._schema.answers import Kind
+from ipcpoll._schema.commands import resolve
+from ipcpoll._schema.constraints import shown
+from ipcpoll._wire.codec import Decoder
 from ipcpoll.errors import WireError
-from ipcpoll.schema import resolve
 
 DECODER = Decoder()
 

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from documents import ROOT, blocks, read
 
-from ipcpoll.states import CALL, LINK
+from ipcpoll._wire.states import CALL, LINK
 
 DOCUMENT = "docs/design.md"
 EDGE = re.compile(r"(?:(\w+) ─+┬| +[├└])─ (\w+) ─+> (\w+)(?: {2,}\S.*)?")

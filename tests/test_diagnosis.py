@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from wire import ARRAY, NEARLY_STRICT, NULL, STRICT, TEXT, arrays, head, text
 
-from ipcpoll.diagnosis import MOST_ITEMS, find_fault
+from ipcpoll._wire.diagnosis import MOST_ITEMS, find_fault
 from ipcpoll.limits import LEAST_ERROR
 
 LONG = "x" * 60

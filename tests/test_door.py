@@ -12,9 +12,9 @@ import pytest
 from harness import PATIENCE, Host, serve_until, settle
 
 from ipcpoll import UsageError
-from ipcpoll import door as module
-from ipcpoll import server as server_module
-from ipcpoll.door import Door
+from ipcpoll._server import server as server_module
+from ipcpoll._system import guard as module
+from ipcpoll._system.guard import Door
 
 FILES = (module.__file__, __file__)
 

@@ -25,14 +25,13 @@ from ipcpoll import (
     NotRunning,
     Server,
     StaleSocket,
-    address,
-    elsewhere,
-    lockfile,
-    peer,
     runtime_path,
     send,
     serve_or_send,
 )
+from ipcpoll._address import elsewhere, lockfile
+from ipcpoll._address import names as address
+from ipcpoll._system import peer
 
 NOBODY = 65534
 NAME = f"calc{os.getpid()}"

@@ -25,9 +25,9 @@ from hypothesis import strategies as st
 from msgspec import UNSET, Meta, UnsetType
 
 from ipcpoll import Subscription, Topic
-from ipcpoll.codec import Decoder, encode
+from ipcpoll._schema.commands import resolve
+from ipcpoll._wire.codec import Decoder, encode
 from ipcpoll.errors import WireError
-from ipcpoll.schema import resolve
 
 DECODER = Decoder()
 BERLIN = ZoneInfo("Europe/Berlin")

@@ -8,9 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from wire import BYTES, LONGER, Fault, arrays, fault, framed, head, tr, ways
 
-from ipcpoll import framing
-from ipcpoll.errors import WireError
-from ipcpoll.framing import (
+from ipcpoll._wire import framing
+from ipcpoll._wire.framing import (
     MAX_OVERHEAD,
     MOST_SHORT,
     FrameBuffer,
@@ -19,6 +18,7 @@ from ipcpoll.framing import (
     only_payload,
     size_of,
 )
+from ipcpoll.errors import WireError
 
 TYPED = "this socket speaks CBOR frames (d8 18 …), not text: use the ipcpoll client of the program"
 LIMIT = 300

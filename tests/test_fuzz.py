@@ -24,7 +24,7 @@ import fuzz_sockets
 import streams_at_random
 
 from ipcpoll import Limits
-from ipcpoll.framing import FrameBuffer
+from ipcpoll._wire.framing import FrameBuffer
 
 pytestmark = pytest.mark.once
 

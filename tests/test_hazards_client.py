@@ -40,11 +40,11 @@ from ipcpoll import (
     Server,
     ShuttingDown,
     StaleSocket,
-    connecting,
     send,
 )
-from ipcpoll.peer import NOBODY, Credentials
-from ipcpoll.states import CallState
+from ipcpoll._client import connecting
+from ipcpoll._system.peer import NOBODY, Credentials
+from ipcpoll._wire.states import CallState
 
 
 @pytest.fixture

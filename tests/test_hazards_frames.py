@@ -28,8 +28,9 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from wire import ARRAY, BYTES, MAP, NEARLY_STRICT, NEGATIVE, STRICT, TAG, TEXT, UINT, head, text
 
-from ipcpoll import CommandError, Limits, Server, codec
-from ipcpoll.framing import frame
+from ipcpoll import CommandError, Limits, Server
+from ipcpoll._wire import codec
+from ipcpoll._wire.framing import frame
 
 MOST_CPU = 0.1
 """Seconds for one frame, in the best of some rounds: other programs need the processor too."""

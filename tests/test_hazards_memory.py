@@ -8,7 +8,7 @@ import os
 import pytest
 from harness import Host, Peer, answers, call, settle, wait_until
 
-from ipcpoll.framing import frame
+from ipcpoll._wire.framing import frame
 
 KIB = 1024
 

@@ -34,7 +34,7 @@ from harness import (
 )
 
 from ipcpoll import UsageError
-from ipcpoll.framing import frame
+from ipcpoll._wire.framing import frame
 
 
 class Panic(BaseException):
@@ -84,14 +84,14 @@ def test_hazard_56_panic_in_the_encoder_costs_that_answer(
     peer, good = connect(server), connect(server)
     server.poll(Host())
     panics = [Panic("in the answer")]
-    real = importlib.import_module("ipcpoll.codec").cbor2
+    real = importlib.import_module("ipcpoll._wire.codec").cbor2
 
     def dumps(value):
         if panics:
             raise panics.pop()
         return real.dumps(value)
 
-    monkeypatch.setattr("ipcpoll.codec.cbor2", types.SimpleNamespace(dumps=dumps))
+    monkeypatch.setattr("ipcpoll._wire.codec.cbor2", types.SimpleNamespace(dumps=dumps))
     peer.send(call(1, "Listed", size=5), call(2, "Listed", size=2))
     error, answer = answers(server, peer, 2)
     assert error[:2] == [1, 1]
@@ -198,7 +198,9 @@ def test_hazard_57_storm_of_exceptions_from_a_timer(directory, kind):
 @pytest.mark.parametrize("nested", [False, True])
 @pytest.mark.parametrize("whose", ["own", "another"])
 def test_hazard_59_command_that_ends_a_connection(server, connect, monkeypatch, whose, nested):
-    monkeypatch.setattr("ipcpoll.round._LOOK_SECONDS", math.inf)  # or a slow machine sees it go
+    monkeypatch.setattr(
+        "ipcpoll._server.scheduler._LOOK_SECONDS", math.inf
+    )  # or a slow machine sees it go
     own, another, witness = (connect(server) for _ in range(3))
     server.poll(Host())
     victim, survivor = (own, another) if whose == "own" else (another, own)
@@ -315,7 +317,7 @@ def test_hazard_61_fork_while_another_thread_wakes(server, monkeypatch):
         return os.write(fd, data)
 
     number = server._wakeup.fileno()
-    monkeypatch.setattr("ipcpoll.wakeup._write", write)
+    monkeypatch.setattr("ipcpoll._system.wakeup._write", write)
     thread = threading.Thread(target=server.wake)
     thread.start()
     try:
@@ -438,7 +440,9 @@ def test_hazard_64_host_that_is_stopped_cuts_off_nobody(directory):
 
 def test_hazard_64_clock_that_jumps_a_year_cuts_off_nobody(make_server, connect, monkeypatch):
     now = [1000.0]
-    monkeypatch.setattr("ipcpoll.server.time", types.SimpleNamespace(monotonic=lambda: now[0]))
+    monkeypatch.setattr(
+        "ipcpoll._server.server.time", types.SimpleNamespace(monotonic=lambda: now[0])
+    )
     server = make_server()
     half, slow, idle = (connect(server) for _ in range(3))
     half.send(call(1, "Echo", value=1)[:-1])

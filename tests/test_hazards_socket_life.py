@@ -41,8 +41,16 @@ from harness import (
     settle,
 )
 
-from ipcpoll import AlreadyRunning, Client, Limits, Server, UnsafeAddress, UsageError, lockfile
-from ipcpoll.peer import credentials
+from ipcpoll import (
+    AlreadyRunning,
+    Client,
+    Limits,
+    Server,
+    UnsafeAddress,
+    UsageError,
+)
+from ipcpoll._address import lockfile
+from ipcpoll._system.peer import credentials
 
 pytestmark = pytest.mark.once
 
@@ -825,7 +833,9 @@ def test_hazard_07_directory_that_is_missing_is_not_made_for_a_path(directory):
 
 
 def test_hazard_07_only_the_last_directory_of_a_name_is_made(directory, monkeypatch):
-    monkeypatch.setattr("ipcpoll.address._runtime_directory", lambda: Path(f"{directory}/a/b"))
+    monkeypatch.setattr(
+        "ipcpoll._address.names._runtime_directory", lambda: Path(f"{directory}/a/b")
+    )
     with pytest.raises(FileNotFoundError, match="the directory of this name can't be made"):
         Server("calc", Echo)
     assert os.listdir(directory) == []
@@ -1239,7 +1249,7 @@ def test_hazard_12_what_can_not_be_had_says_so(long_directory):
 
 
 def test_hazard_12_long_path_without_proc(long_directory, monkeypatch):
-    monkeypatch.setattr("ipcpoll.directory._PROC", "/nowhere")
+    monkeypatch.setattr("ipcpoll._address.directory._PROC", "/nowhere")
     with pytest.raises(OSError, match="a socket's path may have 107 bytes"):
         Server(f"{long_directory}/s", Echo)
     assert os.listdir(long_directory) == []

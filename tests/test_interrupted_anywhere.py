@@ -20,8 +20,8 @@ from interrupted_scenarios import BASIC_SCENARIOS, run_interrupted
 from interrupting import Interrupter
 
 from ipcpoll import Server
-from ipcpoll.connection import Connection
-from ipcpoll.round import Round
+from ipcpoll._server.connection import Connection
+from ipcpoll._server.scheduler import Round
 
 pytestmark = pytest.mark.once
 

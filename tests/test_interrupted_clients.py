@@ -14,7 +14,7 @@ import pytest
 from interrupted_clients import CLIENT_SCENARIOS, server_process
 from interrupting import Interrupter
 
-from ipcpoll import door
+from ipcpoll._system import guard as door
 
 pytestmark = pytest.mark.once
 

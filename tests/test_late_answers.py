@@ -21,7 +21,7 @@ from twisted.internet.defer import Deferred
 
 import ipcpoll
 from ipcpoll import Client, CommandError, Limits, Server, caller
-from ipcpoll.acceptor import Acceptor
+from ipcpoll._server.acceptor import Acceptor
 
 
 @dataclass
@@ -291,7 +291,9 @@ def test_a_cancel_that_crosses_the_answer_is_ignored(server, desk):
 
 def test_a_cancel_in_the_same_poll_as_the_result(server, desk, monkeypatch):
     """The result was first: it is what the call is answered, once."""
-    monkeypatch.setattr("ipcpoll.round._LOOK_SECONDS", math.inf)  # or a slow machine's poll sees it
+    monkeypatch.setattr(
+        "ipcpoll._server.scheduler._LOOK_SECONDS", math.inf
+    )  # or a slow machine's poll sees it
     with Peer(server) as peer:
         start(server, peer, desk, call(1, "Ask"))
         desk.do = lambda: desk.futures[0].set_result(5)

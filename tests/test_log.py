@@ -4,7 +4,7 @@ import logging
 
 import pytest
 
-from ipcpoll.log import MOST_SHOWN, MOST_TRACEBACKS, Log, describe, logger
+from ipcpoll._system.log import MOST_SHOWN, MOST_TRACEBACKS, Log, describe, logger
 
 
 class Clock:

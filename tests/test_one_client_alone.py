@@ -3,10 +3,10 @@
 import pytest
 from harness import Host, Peer, answers, call, readable, settle
 
-from ipcpoll.connection import Connection
-from ipcpoll.framing import frame
-from ipcpoll.reading import FIRST_READ, next_read
-from ipcpoll.round import Round
+from ipcpoll._server.connection import Connection
+from ipcpoll._server.scheduler import Round
+from ipcpoll._system.reading import FIRST_READ, next_read
+from ipcpoll._wire.framing import frame
 
 
 @pytest.fixture

@@ -12,8 +12,8 @@ import types
 
 import pytest
 
-from ipcpoll import poller as pollers
-from ipcpoll.poller import HANGUP, READ, WRITE, EpollPoller, SelectorPoller, has_hung_up
+from ipcpoll._system import poller as pollers
+from ipcpoll._system.poller import HANGUP, READ, WRITE, EpollPoller, SelectorPoller, has_hung_up
 
 
 @pytest.fixture(params=["epoll", "selector"])

@@ -36,7 +36,7 @@ class Clock:
 def clock(monkeypatch):
     """The clock of servers that are made after this."""
     clock = Clock()
-    monkeypatch.setattr("ipcpoll.server.time", types.SimpleNamespace(monotonic=clock))
+    monkeypatch.setattr("ipcpoll._server.server.time", types.SimpleNamespace(monotonic=clock))
     return clock
 
 

@@ -26,8 +26,14 @@ from harness import (
     settle,
 )
 
-from ipcpoll import Client, InternalError, Server, UsageError, listener
-from ipcpoll.framing import frame
+from ipcpoll import (
+    Client,
+    InternalError,
+    Server,
+    UsageError,
+)
+from ipcpoll._address import listener
+from ipcpoll._wire.framing import frame
 
 
 class Unspeakable(Exception):
@@ -272,7 +278,7 @@ def test_what_ipcpoll_did_not_foresee_costs_one_connection(
 
     if place == "flush":
         for sends in ("flush", "send_alone"):
-            monkeypatch.setattr(f"ipcpoll.connection.Connection.{sends}", fail)
+            monkeypatch.setattr(f"ipcpoll._server.connection.Connection.{sends}", fail)
         peer.call(1, "Echo", value=1)
         server.poll(Host())
         monkeypatch.undo()

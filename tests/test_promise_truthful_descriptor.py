@@ -31,7 +31,7 @@ from harness import (
 )
 
 from ipcpoll import Client, Limits, Server
-from ipcpoll.poller import MOST_EVENTS, READ, SelectorPoller
+from ipcpoll._system.poller import MOST_EVENTS, READ, SelectorPoller
 
 
 def test_descriptor_is_an_epoll_set_and_closed_on_exec(server):
@@ -184,7 +184,9 @@ def test_hazard_60_wake_from_a_thread_ends_a_wait(server):
 
 
 def test_wake_that_comes_while_work_is_left_is_not_lost(server, peer, monkeypatch):
-    monkeypatch.setattr("ipcpoll.round._LOOK_SECONDS", math.inf)  # or a slow machine's poll sees it
+    monkeypatch.setattr(
+        "ipcpoll._server.scheduler._LOOK_SECONDS", math.inf
+    )  # or a slow machine's poll sees it
     peer.send(call(1, "Echo", value=1), call(2, "Do"))
     host = Host(do=server.wake)
     server.poll(host, max_commands=1)
@@ -362,7 +364,7 @@ def test_hazard_65_where_there_is_no_timer_next_deadline_says_when_to_poll(
     def no_timer():
         raise OSError(38, "Function not implemented")
 
-    monkeypatch.setattr("ipcpoll.wakeup.Timer", no_timer)
+    monkeypatch.setattr("ipcpoll._system.wakeup.Timer", no_timer)
     server = make_server(accept_pause_seconds=0.02)
     acceptor = server._round._acceptor
     peer = socket.socket(socket.AF_UNIX)
@@ -416,7 +418,7 @@ def test_a_limit_must_make_sense():
 
 def test_server_on_the_portable_poller_keeps_the_promise(directory, monkeypatch):
     monkeypatch.setattr(
-        "ipcpoll.server.make_poller", lambda: SelectorPoller(selectors.EpollSelector())
+        "ipcpoll._server.server.make_poller", lambda: SelectorPoller(selectors.EpollSelector())
     )
     with Server(f"{directory}/portable", COMMANDS) as server:
         with Peer(server) as peer:

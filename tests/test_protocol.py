@@ -27,12 +27,20 @@ from wire import (
 )
 
 from ipcpoll import Limits
-from ipcpoll.codec import Decoder, encode
+from ipcpoll._wire.codec import Decoder, encode
+from ipcpoll._wire.messages import (
+    Answer,
+    Call,
+    Cancel,
+    Failure,
+    Piece,
+    call_payload_plain,
+    piece_frame,
+)
+from ipcpoll._wire.protocol import ClientProtocol, ServerProtocol
+from ipcpoll._wire.states import CallState, IllegalTransition, Link
 from ipcpoll.errors import Busy, CommandError, FrameTooLarge, InternalError, WireError
 from ipcpoll.limits import DEFAULT_LIMITS, LEAST_ERROR
-from ipcpoll.messages import Answer, Call, Cancel, Failure, Piece, call_payload_plain, piece_frame
-from ipcpoll.protocol import ClientProtocol, ServerProtocol
-from ipcpoll.states import CallState, IllegalTransition, Link
 
 DECODER = Decoder()
 SMALL = Limits(max_frame=200, max_answer=200, max_frames_waiting=4)

@@ -23,12 +23,12 @@ from wire import TEXT as TEXT_ITEM
 from wire import head
 
 from ipcpoll import Cancelled, Client, Limits, NotPolled, Server, ShuttingDown, errors
-from ipcpoll.codec import Decoder, encode
-from ipcpoll.framing import FrameBuffer, frame
+from ipcpoll._schema.commands import resolve
+from ipcpoll._wire.codec import Decoder, encode
+from ipcpoll._wire.framing import FrameBuffer, frame
+from ipcpoll._wire.messages import Failure, Piece
+from ipcpoll._wire.protocol import ClientProtocol, ServerProtocol
 from ipcpoll.limits import MAX_DEPTH
-from ipcpoll.messages import Failure, Piece
-from ipcpoll.protocol import ClientProtocol, ServerProtocol
-from ipcpoll.schema import resolve
 
 DOCUMENT = "docs/protocol.md"
 TITLES = [

@@ -32,12 +32,12 @@ from ipcpoll import (
     ShuttingDown,
     StaleSocket,
     UntrustedPeer,
-    address,
-    peer,
-    reasons,
     send,
 )
-from ipcpoll.peer import Credentials
+from ipcpoll._address import names as address
+from ipcpoll._client import reasons
+from ipcpoll._system import peer
+from ipcpoll._system.peer import Credentials
 
 NOBODY = 65534
 as_root = pytest.mark.skipif(os.geteuid() != 0, reason="needs root to become another user")

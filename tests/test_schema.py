@@ -45,15 +45,15 @@ from msgspec import Meta
 from twisted.internet import defer
 from wire import PLAIN, command, fault
 
-from ipcpoll import schema
-from ipcpoll.answers import Kind, Subscription, Turn, is_deferred
-from ipcpoll.codec import Decoder, encode
-from ipcpoll.command import Command
+from ipcpoll._schema import commands as schema
+from ipcpoll._schema.answers import Kind, Subscription, Turn, is_deferred
+from ipcpoll._schema.command import Command
+from ipcpoll._schema.commands import CommandSet, resolve
+from ipcpoll._wire.codec import Decoder, encode
+from ipcpoll._wire.framing import frame
+from ipcpoll._wire.protocol import ServerProtocol
 from ipcpoll.errors import UnsafeDependency, WireError
-from ipcpoll.framing import frame
 from ipcpoll.limits import DEFAULT_LIMITS
-from ipcpoll.protocol import ServerProtocol
-from ipcpoll.schema import CommandSet, resolve
 
 if typing.TYPE_CHECKING:
     from nowhere import Context
@@ -1470,7 +1470,7 @@ def test_recursion_limit_that_strikes_in_the_midst_of_resolving(monkeypatch):
     def too_deep(*_, **__):
         raise RecursionError("maximum recursion depth exceeded")
 
-    monkeypatch.setattr("ipcpoll.annotations.typing.get_type_hints", too_deep)
+    monkeypatch.setattr("ipcpoll._schema.annotations.typing.get_type_hints", too_deep)
     with pytest.raises(RecursionError):
         resolve(Deep)
 
@@ -1810,7 +1810,7 @@ def test_what_a_newer_server_adds_is_told_where_it_does_not_fit():
     ("annotation", "sentence"), REFUSED_FIELDS, ids=[str(one[0]) for one in REFUSED_FIELDS]
 )
 def test_nothing_is_left_for_msgspec_to_refuse(annotation, sentence, monkeypatch):
-    monkeypatch.setattr("ipcpoll.annotations.refuse_by_msgspec", lambda *_: None)
+    monkeypatch.setattr("ipcpoll._schema.annotations.refuse_by_msgspec", lambda *_: None)
     with pytest.raises(TypeError):
         resolve(command(annotation))
 

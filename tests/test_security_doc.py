@@ -12,8 +12,8 @@ import pytest
 from documents import ROOT, read
 
 from ipcpoll import Limits
+from ipcpoll._system.log import MOST_SHOWN
 from ipcpoll.limits import KIB, MAX_DEPTH, MIB
-from ipcpoll.log import MOST_SHOWN
 
 pytestmark = pytest.mark.once
 

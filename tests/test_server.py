@@ -29,7 +29,13 @@ from harness import (
 )
 
 import ipcpoll
-from ipcpoll import AlreadyRunning, Limits, Server, UnsafeAddress, forks
+from ipcpoll import (
+    AlreadyRunning,
+    Limits,
+    Server,
+    UnsafeAddress,
+)
+from ipcpoll._system import forks
 
 
 @pytest.fixture
@@ -170,7 +176,7 @@ def test_hazard_03_another_server_that_takes_the_address_in_between(directory, m
     with socket.socket(socket.AF_UNIX) as other:
         other.bind(path)
         other.listen()
-        monkeypatch.setattr("ipcpoll.listener._make_way", lambda place: None)
+        monkeypatch.setattr("ipcpoll._address.listener._make_way", lambda place: None)
         with pytest.raises(AlreadyRunning, match="another program took this address just now"):
             Server(path, Echo)
         assert os.listdir(directory) == ["s"]
@@ -246,7 +252,7 @@ def test_directory_that_is_not_there(directory):
 def test_failure_at_birth_leaves_nothing_behind(directory, monkeypatch):
     path = f"{directory}/s"
     before = len(os.listdir("/proc/self/fd"))
-    for target in ("ipcpoll.server.make_poller", "ipcpoll.server.Wakeup"):
+    for target in ("ipcpoll._server.server.make_poller", "ipcpoll._server.server.Wakeup"):
         with monkeypatch.context() as patch:
             patch.setattr(target, lambda: 1 / 0)
             with pytest.raises(ZeroDivisionError):
@@ -463,8 +469,10 @@ def test_descriptor_that_can_not_be_moved_is_closed_once(server, connect, monkey
 
     connect(server)
     with monkeypatch.context() as patch:
-        patch.setattr("ipcpoll.listener.above_stdio", no_descriptor)
-        patch.setattr("ipcpoll.listener.os.close", lambda fd: closed.append(fd) or close(fd))
+        patch.setattr("ipcpoll._address.listener.above_stdio", no_descriptor)
+        patch.setattr(
+            "ipcpoll._address.listener.os.close", lambda fd: closed.append(fd) or close(fd)
+        )
         server.poll(Host())
     assert len(closed) == len(set(closed))
     settle(server)

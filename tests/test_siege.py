@@ -21,7 +21,8 @@ import pytest
 from harness import PATIENCE, Echo, Peer, call, run_python, wait_until
 from test_hazards_frames import slowness
 
-from ipcpoll import Busy, Client, peer, send
+from ipcpoll import Busy, Client, send
+from ipcpoll._system import peer
 
 pytestmark = pytest.mark.once
 

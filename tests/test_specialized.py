@@ -20,13 +20,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 from wire import IDS, LEAVES, framed, head
 
-from ipcpoll.codec import LARGE, Decoder, array_head, encode, map_head, scalar_item
+from ipcpoll._schema.commands import CommandSet, resolve
+from ipcpoll._wire.codec import LARGE, Decoder, array_head, encode, map_head, scalar_item
+from ipcpoll._wire.messages import Answer, call_payload
+from ipcpoll._wire.protocol import ClientProtocol, ServerProtocol
+from ipcpoll._wire.states import CallState, IllegalTransition
 from ipcpoll.errors import FrameTooLarge, WireError
 from ipcpoll.limits import DEFAULT_LIMITS, Limits
-from ipcpoll.messages import Answer, call_payload
-from ipcpoll.protocol import ClientProtocol, ServerProtocol
-from ipcpoll.schema import CommandSet, resolve
-from ipcpoll.states import CallState, IllegalTransition
 
 DECODER = Decoder()
 CALL_BEGUN = CallState.IN_FLIGHT
@@ -517,7 +517,7 @@ SMALL = [
 def test_scalars_are_written_by_hand(value, monkeypatch):
     """Without cbor2, which takes four times as long."""
     expected = cbor2.dumps(value)
-    monkeypatch.setattr("ipcpoll.codec.cbor2", None)
+    monkeypatch.setattr("ipcpoll._wire.codec.cbor2", None)
     assert encode(value) == expected
 
 

@@ -3,7 +3,7 @@
 import pytest
 from wire import CALL_PICTURE, LINK_PICTURE, pairs
 
-from ipcpoll.states import (
+from ipcpoll._wire.states import (
     CALL,
     LINK,
     CallEvent,

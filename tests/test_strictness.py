@@ -10,8 +10,9 @@ import cbor2
 import pytest
 from harness import COMMANDS
 
-from ipcpoll import Client, Server, UnsafeDependency, codec, strictness
-from ipcpoll.codec import _NoTags
+from ipcpoll import Client, Server, UnsafeDependency
+from ipcpoll._wire import codec, strictness
+from ipcpoll._wire.codec import _NoTags
 from ipcpoll.limits import MAX_DEPTH
 
 STRICT = {

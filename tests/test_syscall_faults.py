@@ -14,7 +14,7 @@ from faulty_calls import Faults
 from harness import COMMANDS, Echo, answers, settle
 
 from ipcpoll import Client, NotPolled, Server
-from ipcpoll.lockfile import LockFile
+from ipcpoll._address.lockfile import LockFile
 
 ONE_IN = 23  # no divisor of what the plans repeat by, so each sample meets every kind
 

@@ -15,8 +15,8 @@ from harness import COMMANDS, Echo
 from loops import need
 
 from ipcpoll import Client, send, serve_or_send
+from ipcpoll._client.connecting import WaitTime, seconds_of
 from ipcpoll.adapters import asyncio_loop
-from ipcpoll.connecting import WaitTime, seconds_of
 
 WRONG = [
     ("5", TypeError, "a timeout is a number of seconds or None, not '5'"),

@@ -129,7 +129,7 @@ def test_a_piece_may_change_when_it_was_published(server, desk):
 
 
 def test_one_encoding_for_all(server, desk, monkeypatch):
-    from ipcpoll.schema import CommandType
+    from ipcpoll._schema.commands import CommandType
 
     encoded = []
     real = CommandType.encode_piece

@@ -9,7 +9,7 @@ import time
 import pytest
 from harness import readable
 
-from ipcpoll.wakeup import Deadlines, Timer, Wakeup
+from ipcpoll._system.wakeup import Deadlines, Timer, Wakeup
 
 
 @pytest.fixture
@@ -89,7 +89,7 @@ def test_descriptor_is_not_closed_under_a_thread_that_wakes(wakeup, monkeypatch)
         os.fstat(number)
         wrote.append(os.write(number, data))
 
-    monkeypatch.setattr("ipcpoll.wakeup._write", write)
+    monkeypatch.setattr("ipcpoll._system.wakeup._write", write)
     wakeup.wake()
     assert wrote == [8]
     with pytest.raises(OSError, match="Bad file descriptor"):
@@ -105,7 +105,7 @@ def test_wake_that_is_interrupted_leaves_nothing_open(wakeup, monkeypatch):
     def interrupted(number, data):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("ipcpoll.wakeup._write", interrupted)
+    monkeypatch.setattr("ipcpoll._system.wakeup._write", interrupted)
     with pytest.raises(KeyboardInterrupt):
         wakeup.wake()
     wakeup.close()
@@ -246,7 +246,7 @@ def test_without_a_timer_the_next_moment_is_still_known(deadlines, monkeypatch):
     def none():
         raise AttributeError("no timerfd")
 
-    monkeypatch.setattr("ipcpoll.wakeup.Timer", none)
+    monkeypatch.setattr("ipcpoll._system.wakeup.Timer", none)
     assert not deadlines.by_hand
     deadlines.add(5.0, lambda: None)
     deadlines.add(4.0, lambda: None)

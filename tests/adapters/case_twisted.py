@@ -213,7 +213,7 @@ class TestTwisted(ClientCases, AttachingCases):
 
     def test_low_copy_in_the_select_reactor_alone(self, monkeypatch):
         """Others take the descriptor itself. A refused attach leaves nothing behind."""
-        monkeypatch.setattr("ipcpoll.attachment.SELECT_LIMIT", 1)
+        monkeypatch.setattr("ipcpoll._attach.attachment.SELECT_LIMIT", 1)
         fake = FakePollable()
         if REACTOR == "select":
             before = len(os.listdir("/proc/self/fd"))

@@ -32,7 +32,7 @@ from harness import Host, Peer, call, readable
 from interrupting import LATE_COMMANDS
 
 from ipcpoll import IpcError, Limits, Server
-from ipcpoll.log import way_of
+from ipcpoll._system.log import way_of
 
 COMMANDS = [*BASIC, *LATE_COMMANDS]
 LIMITS = Limits(accept_pause_seconds=0.002, max_clients=6)

@@ -23,7 +23,7 @@ from collections.abc import Callable
 from typing import Any
 
 import ipcpoll
-from ipcpoll import poller, wakeup
+from ipcpoll._system import poller, wakeup
 
 ERRNOS = (
     errno.EINTR,

@@ -30,17 +30,18 @@ from uuid import UUID
 import msgspec
 from wire import ARRAY, framed, head, text
 
-from ipcpoll import CommandError, Limits, framing
-from ipcpoll.calls import run
-from ipcpoll.codec import Decoder, encode
-from ipcpoll.diagnosis import MOST_ITEMS, find_fault
+from ipcpoll import CommandError, Limits
+from ipcpoll._schema.commands import CommandSet, resolve
+from ipcpoll._server.replies import run
+from ipcpoll._server.running import Running
+from ipcpoll._system.log import Log
+from ipcpoll._wire import framing
+from ipcpoll._wire.codec import Decoder, encode
+from ipcpoll._wire.diagnosis import MOST_ITEMS, find_fault
+from ipcpoll._wire.framing import MAX_OVERHEAD, FrameBuffer
+from ipcpoll._wire.messages import Answer, Call, Cancel, Failure, Piece
+from ipcpoll._wire.protocol import ClientProtocol, ServerProtocol
 from ipcpoll.errors import InternalError, WireError
-from ipcpoll.framing import MAX_OVERHEAD, FrameBuffer
-from ipcpoll.log import Log
-from ipcpoll.messages import Answer, Call, Cancel, Failure, Piece
-from ipcpoll.protocol import ClientProtocol, ServerProtocol
-from ipcpoll.running import Running
-from ipcpoll.schema import CommandSet, resolve
 
 MOST_CPU: Final = 0.05
 """CPU seconds for each 64 KiB, or less than that."""

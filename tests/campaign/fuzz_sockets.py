@@ -42,7 +42,7 @@ from part import Figures, run_as_program  # noqa: E402
 from streams_at_random import Maker  # noqa: E402
 
 from ipcpoll import Client, IpcError, Limits, Server  # noqa: E402
-from ipcpoll.codec import encode  # noqa: E402
+from ipcpoll._wire.codec import encode  # noqa: E402
 
 MOST_CPU: Final = 0.1
 """CPU seconds that one poll may take. Its budget is 5 ms and one command."""

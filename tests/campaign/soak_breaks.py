@@ -12,11 +12,11 @@ import time
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
-from ipcpoll import calls
-from ipcpoll.connection import Connection
-from ipcpoll.log import Log
-from ipcpoll.protocol import ServerProtocol
-from ipcpoll.wakeup import Wakeup
+from ipcpoll._server import replies as calls
+from ipcpoll._server.connection import Connection
+from ipcpoll._system.log import Log
+from ipcpoll._system.wakeup import Wakeup
+from ipcpoll._wire.protocol import ServerProtocol
 
 _kept: list[Any] = []
 

@@ -21,7 +21,7 @@ from harness import Peer, call, encode
 from soak_commands import FAILURES, Fail, Fork, Nest, Starve
 
 from ipcpoll import Client, CommandError
-from ipcpoll.framing import MAGIC, frame
+from ipcpoll._wire.framing import MAGIC, frame
 
 PER_SECOND = 130
 """Faults. They leave most of the time to the good clients."""
