@@ -1,4 +1,5 @@
-"""What the kernel and the interpreter give: descriptors, timers, threads, forks, credentials, the log.
+"""What the kernel and the interpreter give: descriptors, timers, forks, credentials, the log.
+
 
 May import: errors, limits.
 Never: a frame, a command.

@@ -10,187 +10,32 @@ import functools
 import threading
 import time
 from abc import abstractmethod
-from collections.abc import AsyncIterator, Awaitable, Callable, Generator
-from concurrent.futures import Future
+from collections.abc import Callable
 from contextlib import ExitStack
-from dataclasses import dataclass, field
-from typing import Any, Final
+from typing import Any
 from unittest import SkipTest
 
 from .._attach.attachment import Attachment
 from .._attach.pollable import Pollable
 from .._client.client import Client
-from .._schema.answers import Turn
 from .._server.server import Server
 from ..errors import InternalError, NotAnswered, ShuttingDown
-
-PATIENCE: Final = 20.0
-"""Seconds after which a loop that does not come to its end is stopped, and the case has failed."""
-
-
-class Watched:
-    """A server that counts how often it is polled; it can be attached like the server."""
-
-    def __init__(self, server: Server[Any]) -> None:
-        self.server = server
-        self.polls = 0
-        self.attachments = server.attachments
-
-    def fileno(self) -> int:
-        return self.server.fileno()
-
-    @property
-    def pending(self) -> bool:
-        return self.server.pending
-
-    def poll(self, ctx: Any, *, max_seconds: float | None = None) -> int:
-        self.polls += 1
-        return self.server.poll(ctx, max_seconds=max_seconds)
-
-
-@dataclass
-class LateContext:
-    """What the commands see."""
-
-    sleep: Callable[[float], Awaitable[object]]
-    futures: list[Future[int]] = field(default_factory=list)
-    log: list[str] = field(default_factory=list)
-    asleep: int = 0
-    close: Callable[[], None] = lambda: None
-
-
-@dataclass
-class Later:
-    """Answers when the case says so."""
-
-    def process(self, ctx: LateContext) -> Future[int]:
-        ctx.futures.append(Future())
-        return ctx.futures[-1]
-
-
-@dataclass
-class Steps:
-    """Answers after so many steps."""
-
-    steps: int
-
-    def process(self, ctx: LateContext) -> Generator[Turn, None, int]:
-        for _ in range(self.steps):
-            time.sleep(0.001)  # as busy to the loop as work is; clients in threads can run
-            ctx.log.append("step")
-            yield Turn()
-        return self.steps
-
-
-@dataclass
-class Sleep:
-    """Sleeps in the loop, and answers."""
-
-    seconds: float
-
-    async def process(self, ctx: LateContext) -> str:
-        ctx.asleep += 1
-        try:
-            await ctx.sleep(self.seconds)
-            await ctx.sleep(0)
-            return "slept"
-        finally:
-            ctx.log.append("awake")
-
-
-@dataclass
-class Ticks:
-    """Gives pieces, and sleeps in the loop between them."""
-
-    count: int
-
-    async def process(self, ctx: LateContext) -> AsyncIterator[int]:
-        try:
-            for number in range(self.count):
-                await ctx.sleep(0)
-                ctx.log.append("tick")
-                yield number
-        finally:
-            ctx.log.append("ended")
-
-
-@dataclass
-class Now:
-    """Answers at once."""
-
-    def process(self, ctx: LateContext) -> int:
-        return len(ctx.log)
-
-
-@dataclass
-class StopNow:
-    """Closes the server, and answers."""
-
-    def process(self, ctx: LateContext) -> str:
-        ctx.close()
-        return "stopped"
-
-
-@dataclass
-class StopLater:
-    """Closes the server, and answers when its future is done."""
-
-    def process(self, ctx: LateContext) -> Future[str]:
-        future: Future[str] = Future()
-        ctx.close()
-        future.set_result("stopped")
-        return future
-
-
-@dataclass
-class StopSteps:
-    """Closes the server in a step that is not its last one, and answers."""
-
-    def process(self, ctx: LateContext) -> Generator[str | Turn, None, str]:
-        yield "stopping"
-        ctx.close()
-        yield Turn()
-        yield "almost"
-        return "stopped"
-
-
-@dataclass
-class StopSleep:
-    """Sleeps in the loop, closes the server, sleeps, and answers."""
-
-    async def process(self, ctx: LateContext) -> str:
-        await ctx.sleep(0.01)
-        ctx.close()
-        await ctx.sleep(0.01)
-        return "stopped"
-
-
-@dataclass
-class StopAtOnce:
-    """Closes the server in its first step, and answers."""
-
-    async def process(self, ctx: LateContext) -> str:
-        ctx.close()
-        return "stopped"
-
-
-@dataclass
-class StopTicks:
-    """Closes the server between two pieces, and ends."""
-
-    async def process(self, ctx: LateContext) -> AsyncIterator[str]:
-        yield "stopping"
-        await ctx.sleep(0)
-        ctx.close()
-        yield "almost"
-        await ctx.sleep(0.01)
-        yield "stopped"
-
-
-LATE_COMMANDS: Final = [
-    *[Later, Steps, Sleep, Ticks, Now],
-    *[StopNow, StopLater, StopSteps, StopSleep, StopAtOnce, StopTicks],
-]
+from .commands import (
+    LATE_COMMANDS,
+    LateContext,
+    Later,
+    Now,
+    Sleep,
+    Steps,
+    StopAtOnce,
+    StopLater,
+    StopNow,
+    StopSleep,
+    StopSteps,
+    StopTicks,
+    Ticks,
+)
+from .fakes import PATIENCE, Watched
 
 
 class LateAnswers:

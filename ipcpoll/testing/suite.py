@@ -1,21 +1,4 @@
-"""For those who write an adapter: the suite that proves it, and a fake on a real descriptor.
-
-An adapter is proven in its real loop, with real clients. Derive a class whose name begins with
-``Test`` from `AdapterConformance`, say how the loop is opened, run, stopped, given a timer and
-closed, and how a pollable is attached; pytest collects the cases::
-
-    class TestMyLoop(AdapterConformance):
-        def open_loop(self): self.loop = my.Loop()
-        def close_loop(self): self.loop.close()
-        def run_loop(self): self.loop.run()
-        def stop_loop(self): self.loop.stop()
-        def call_later(self, seconds, function): self.loop.timer(seconds, function)
-        def attach(self, pollable, ctx, *, max_seconds=None):
-            return my_loop.attach(pollable, ctx, self.loop, max_seconds=max_seconds)
-
-All that the suite asks of the loop are these hooks. It needs pytest only to be collected. Clients
-run in threads of the test's process, and one case forks.
-"""
+"""The cases that every adapter passes in its real loop: see `ipcpoll.testing`."""
 
 from __future__ import annotations
 
@@ -32,8 +15,7 @@ import weakref
 from abc import abstractmethod
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
-from dataclasses import dataclass, field
-from typing import Any, Final
+from typing import Any
 from unittest import SkipTest
 
 from .._attach.attachment import Attachment
@@ -43,171 +25,16 @@ from .._server.server import Server
 from .._wire.codec import encode
 from .._wire.framing import frame
 from ..errors import CommandError, InternalError, ShuttingDown, UsageError
-from .late import PATIENCE, LateAnswers, Watched
-
-__all__ = [
-    "COMMANDS",
-    "PATIENCE",
-    "AdapterConformance",
-    "Blob",
-    "Context",
-    "Do",
-    "Echo",
-    "End",
-    "Fail",
-    "FakePollable",
-    "Watched",
-    "Work",
-    "any_detached",
-    "does_not_apply",
-    "polled",
-]
+from .commands import COMMANDS, Context, Do, Echo, Fail, Work
+from .fakes import PATIENCE, FakePollable, Watched, any_detached, polled
+from .late import LateAnswers
 
 # ---------------------------------------------------------------------------------------------
 # A pollable that is no server
 
 
-class FakePollable:
-    """A `Pollable` on a real descriptor, which a test makes ready by hand.
-
-    It remembers each `poll`: the context and the budget. `error`, when it is set, comes out of the
-    next one.
-    """
-
-    def __init__(self) -> None:
-        self._read, self._write = os.pipe()
-        self.polls: list[tuple[Any, float | None]] = []
-        self.error: Exception | None = None
-        self.attachments: set[Attachment] = set()
-        self.work = 0
-        """Polls for which there is work; while it is above 0 the descriptor is readable."""
-        self.on_poll: Callable[[], None] = lambda: None
-
-    def fileno(self) -> int:
-        """Return the descriptor; -1 after `close`."""
-        return self._read
-
-    @property
-    def pending(self) -> bool:
-        """Whether work is left."""
-        return self.work > 0
-
-    def ready(self, polls: int = 1) -> None:
-        """Make the descriptor readable until so many polls have come."""
-        if not self.work:
-            os.write(self._write, b"!")
-        self.work += polls
-
-    def poll(self, ctx: Any, *, max_seconds: float | None = None) -> int:
-        """Do one piece of the work."""
-        self.polls.append((ctx, max_seconds))
-        if self.work:
-            self.work -= 1
-            if not self.work:
-                os.read(self._read, 1)
-        error, self.error = self.error, None
-        if error is not None:
-            raise error
-        self.on_poll()
-        return 1
-
-    def close(self) -> None:
-        """Detach, and close the descriptor. Idempotent."""
-        for attachment in list(self.attachments):
-            attachment.detach()
-        self.forget()
-
-    def forget(self) -> None:
-        """Close the descriptor without detaching, as a careless pollable does. Idempotent."""
-        for fd in {self._read, self._write} - {-1}:
-            os.close(fd)
-        self._read = self._write = -1
-
-
 # ---------------------------------------------------------------------------------------------
 # What the suite's clients ask
-
-
-@dataclass
-class Context:
-    """What the suite's commands see: the case's log, and what `Do` is to do."""
-
-    log: list[int] = field(default_factory=list)
-    do: Callable[[], None] = lambda: None
-    end: Callable[[], None] = lambda: None
-
-
-@dataclass
-class Echo:
-    """Answers its value."""
-
-    value: int
-
-    def process(self, ctx: Context) -> int:
-        ctx.log.append(self.value)
-        return self.value
-
-
-@dataclass
-class Work:
-    """Answers its value, after a millisecond of the processor's time."""
-
-    value: int
-
-    def process(self, ctx: Context) -> int:
-        end = time.thread_time() + 0.001
-        while time.thread_time() < end:
-            pass
-        ctx.log.append(self.value)
-        return self.value
-
-
-@dataclass
-class Blob:
-    """Answers many bytes."""
-
-    size: int
-
-    def process(self, ctx: Context) -> bytes:
-        return bytes(self.size)
-
-
-@dataclass
-class Fail:
-    """Raises what it did not foresee."""
-
-    def process(self, ctx: Context) -> None:
-        raise ZeroDivisionError("as it should")
-
-
-@dataclass
-class Do:
-    """Does what the case says, inside the command."""
-
-    def process(self, ctx: Context) -> int:
-        ctx.do()
-        return len(ctx.log)
-
-
-@dataclass
-class End:
-    """Stops the loop."""
-
-    def process(self, ctx: Context) -> None:
-        ctx.end()
-
-
-COMMANDS: Final = [Echo, Work, Blob, Fail, Do, End]
-
-
-def polled(*fakes: FakePollable, times: int = 1) -> Callable[[], bool]:
-    """Return what is true as soon as these were polled so often, together."""
-    return lambda: sum(len(fake.polls) for fake in fakes) >= times
-
-
-def any_detached(attachments: list[Attachment]) -> bool:
-    """Return whether one of them is not attached any more."""
-    return not all(attachment.attached for attachment in attachments)
 
 
 # ---------------------------------------------------------------------------------------------
