@@ -45,10 +45,10 @@ class GLibAttachment(Attachment):
 
     def _watch(self) -> None:
         # The channel, not GLib.unix_fd_source_new: the names with unix in them have moved.
-        channel: Any = GLib.IOChannel.unix_new(self._fd)
+        connection: Any = GLib.IOChannel.unix_new(self._fd)
         kinds = GLib.IOCondition
         # NVAL, too: a pollable that was closed and did not detach is then found out, by `_serve`.
-        self._source: Any = GLib.io_create_watch(channel, kinds.IN | kinds.NVAL)
+        self._source: Any = GLib.io_create_watch(connection, kinds.IN | kinds.NVAL)
         self._source.set_can_recurse(True)  # or a dialog of one command stops all others
         self._source.set_callback(self._ready)
         self._source.attach(self._context)

@@ -8,10 +8,11 @@ from ._client.async_client import AsyncStream, AwaitingClient
 from ._client.client import Client, send
 from ._client.stream import Stream
 from ._schema.answers import Subscription, Turn
-from ._schema.command import Command
+from ._schema.commands import Command
+from ._server.caller import caller
 from ._server.server import Server
 from ._server.topic import Topic
-from ._system.peer import Credentials, caller
+from ._system.peer import Credentials
 from .errors import (
     AlreadyRunning,
     Busy,

@@ -18,9 +18,9 @@ from os import PathLike
 from typing import Any, TypeAlias, TypeVar, overload
 
 from ._client.client import send
-from ._client.connecting import BackOff, WaitTime
+from ._client.connecting import BackOff, TimeLimit
 from ._client.futures import Later, Pieces
-from ._schema.command import Command
+from ._schema.commands import Command
 from ._server.server import Server
 from .errors import AlreadyRunning, NotRunning, PeerGone, ShuttingDown
 from .limits import DEFAULT_LIMITS, Limits
@@ -86,7 +86,7 @@ def serve_or_send(
     while the command ran: it may have run). AlreadyRunning means here that somebody has had the
     lock for all that time and serves nobody.
     """
-    wait = WaitTime(timeout)
+    wait = TimeLimit(timeout)
     back_off = BackOff()
     while True:
         try:

@@ -11,7 +11,7 @@ from wire import framed
 
 from ipcpoll import InvalidArguments, Limits
 from ipcpoll._schema.commands import CommandSet
-from ipcpoll._server.replies import ABANDONED, cancelled_before_its_turn, fail, run
+from ipcpoll._server.replies import ABANDONED, cancelled_before_its_turn, reply_error, run_call
 from ipcpoll._server.running import Running
 from ipcpoll._system.log import Log
 from ipcpoll._wire.codec import Decoder
@@ -67,14 +67,14 @@ class Conversation:
         assert isinstance(call, Call)
         return call
 
-    def run(self, name, fields=None, ctx=0, call_id=7):
+    def run_call(self, name, fields=None, ctx=0, call_id=7):
         """Return the reply of a call as it is on the wire."""
         call = self.take(name, fields, call_id)
-        return self.read(run(call, ctx, COMMANDS, self.protocol, self.log, self.running))
+        return self.read(run_call(call, ctx, COMMANDS, self.protocol, self.log, self.running))
 
-    def fail(self, error, call_id=7):
+    def reply_error(self, error, call_id=7):
         """Return the reply of a call that is refused with `error`."""
-        return self.read(fail(self.take("Do", {}, call_id), error, self.protocol, self.log))
+        return self.read(reply_error(self.take("Do", {}, call_id), error, self.protocol, self.log))
 
     def read(self, frame):
         assert not self.protocol.calls  # it was answered, or forgotten
@@ -283,7 +283,7 @@ def test_client_is_told_something_whatever_the_limit(caplog, error):
     talk = Conversation(caplog, max_answer=1)
     name = "\U0001f600" * 60_000
     call = talk.take(name)
-    frame = fail(call, error, talk.protocol, talk.log)
+    frame = reply_error(call, error, talk.protocol, talk.log)
     assert len(frame) <= LEAST_ERROR
     assert talk.read(frame)[2]["code"] == ("internal" if error.data is None else "a")
 

@@ -53,7 +53,7 @@ from ipcpoll import (
     send,
 )
 from ipcpoll._client import reasons
-from ipcpoll._client.connection import Channel
+from ipcpoll._client.connection import ClientConnection
 
 
 @dataclass
@@ -406,8 +406,8 @@ def test_long_waits_are_made_of_many(server, monkeypatch):
     """poll(2) takes only so many milliseconds; a wait without a limit goes on after them."""
     monkeypatch.setattr("ipcpoll._client.connection._LONGEST_WAIT", 0.005)
     waits = []
-    wait = Channel.wait
-    monkeypatch.setattr(Channel, "wait", lambda *given: (waits.append(1), wait(*given)))
+    wait = ClientConnection.wait
+    monkeypatch.setattr(ClientConnection, "wait", lambda *given: (waits.append(1), wait(*given)))
     got = []
     with Client(server.address, timeout=None) as client:
         thread = threading.Thread(target=lambda: got.append(client.call(Echo(1))))
@@ -635,7 +635,7 @@ def test_interrupted_notification_is_taken_back(server):
             signal.setitimer(signal.ITIMER_REAL, 0.05)
             with pytest.raises(KeyboardInterrupt):
                 client.notify(Echo(5), timeout=PATIENCE)
-            assert [frame.begun for frame in client._line.channel._out] == [True]
+            assert [frame.begun for frame in client._session.connection._out] == [True]
     finally:
         signal.setitimer(signal.ITIMER_REAL, 0)
         signal.signal(signal.SIGALRM, before)
@@ -690,8 +690,8 @@ def test_server_that_closes_and_has_not_read_the_call(directory):
             client.notify(Echo(1))
             listener.accept()[0].close()
             with pytest.raises(PeerGone, match="before the answer; the call may have run"):
-                client._line.channel.wait_for(1, time.monotonic() + PATIENCE)
-            assert client._line.channel.usable is False
+                client._session.connection.wait_for(1, time.monotonic() + PATIENCE)
+            assert client._session.connection.usable is False
 
 
 def test_server_that_stops_reading_and_does_not_close(directory):
@@ -708,10 +708,10 @@ def test_server_that_stops_reading_and_does_not_close(directory):
     with Client(path, timeout=PATIENCE) as client:
         assert client.call(Echo(1)) == 1
         assert ready.wait(PATIENCE)
-        first = client._line.channel
+        first = client._session.connection
         with pytest.raises(NotPolled):
             client.call(Echo(2), timeout=0.05)
-        assert client._line.channel is not first, "not a byte was sent, so it connected anew"
+        assert client._session.connection is not first, "not a byte was sent, so it connected anew"
     done.set()
     thread.join()
 
@@ -842,7 +842,7 @@ def test_two_threads(server):
     with Client(server.address, timeout=PATIENCE) as client:
         thread = threading.Thread(target=lambda: caught.append(client.call(Echo(1))))
         thread.start()
-        wait_until(lambda: client._door._inside)
+        wait_until(lambda: client._guard._inside)
         with pytest.raises(UsageError, match="a client belongs to one thread"):
             client.call(Echo(2))
         serve_until(server, lambda: caught)

@@ -184,7 +184,7 @@ def test_whatever_a_program_does(directory, caplog, seed):
     pump = world.client._pump
     assert pump is not None
     assert not pump.ready
-    assert list(pump._lines) == [world.client._line]
+    assert list(pump._sessions) == [world.client._session]
     assert pump.next_deadline() is None
     world.client.close()
     assert set(os.listdir("/proc/self/fd")) == before

@@ -570,7 +570,7 @@ def test_descriptor_is_made_when_it_is_asked_for(server):
         fd = client.fileno()
         assert os.readlink(f"/proc/self/fd/{fd}") == "anon_inode:[eventpoll]"
         assert not os.get_inheritable(fd)
-        both_until(server, client, lambda: not client._pump._lines or server.stats()["turns"])
+        both_until(server, client, lambda: not client._pump._sessions or server.stats()["turns"])
         assert client.fileno() == fd
     assert client.fileno() == -1
 
@@ -582,7 +582,7 @@ def test_descriptor_is_constant_across_reconnects(path, client):
             future = client.submit(Echo(i))
             both_until(server, client, future.done)
             assert future.result() == i
-        poll_until(client, lambda: client._line.channel is None)
+        poll_until(client, lambda: client._session.connection is None)
         be_silent(client)
         assert client.fileno() == fd
 
@@ -885,7 +885,7 @@ def test_two_threads(fake, client):
     thread = threading.Thread(target=wait)
     thread.start()
     inside.wait()
-    wait_until(lambda: client._door._inside)
+    wait_until(lambda: client._guard._inside)
     for use in (client.poll, lambda: client.submit(Echo(3))):
         try:
             use()

@@ -262,7 +262,7 @@ def test_loop_that_is_left_cancels(fake, client):
     answerer.join()
     assert connections[0].next() is None
     assert len(warned) == 1
-    assert list(client._pump._lines) == [client._line]
+    assert list(client._pump._sessions) == [client._session]
 
 
 def test_stream_that_is_forgotten_before_it_was_read(fake, client):
@@ -334,14 +334,14 @@ def test_stream_that_is_forgotten_in_the_midst_of_a_method(fake, client, in_loop
         calls = fake.accept()
         calls.say([calls.next()[0], 0, 5])
 
-    channel_of = client._line.post
+    channel_of = client._session.post
 
     def post(*arguments):
         streams.clear()
         assert connection.is_silent, "not in the midst of it"
         return channel_of(*arguments)
 
-    client._line.post = post
+    client._session.post = post
     answerer = threading.Thread(target=answer)
     answerer.start()
     with pytest.warns(ResourceWarning, match=LEFT):
@@ -785,7 +785,7 @@ def test_nothing_is_left_behind_the_end(fake, client):
     del stream, end
     gc.collect()
     assert [reference() for reference in references] == [None, None]
-    assert len(client._pump._lines) == 1
+    assert len(client._pump._sessions) == 1
 
 
 @pytest.mark.parametrize(

@@ -15,10 +15,9 @@ from typing import Any, ClassVar
 import case_select
 import pytest
 
-from ipcpoll import UsageError, testing
+from ipcpoll import UsageError
 from ipcpoll.adapters.select_loop import SelectorAttachment
-from ipcpoll.testing import AdapterConformance
-from ipcpoll.testing import late as testing_late
+from ipcpoll.testing import AdapterConformance, late, suite
 
 pytestmark = pytest.mark.once
 
@@ -28,7 +27,7 @@ CASES = AdapterConformance.cases()
 @pytest.fixture
 def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
     """What hangs is found out soon: the longest case of a good adapter takes 1.2 seconds."""
-    for module in (testing, testing_late):
+    for module in (suite, late):
         monkeypatch.setattr(module, "PATIENCE", 1.6)
 
 

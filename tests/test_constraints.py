@@ -27,7 +27,7 @@ from pydantic import Field
 from ipcpoll import Subscription
 from ipcpoll._schema.answers import Kind
 from ipcpoll._schema.commands import resolve
-from ipcpoll._schema.constraints import shown
+from ipcpoll._shown import shown_value
 from ipcpoll._wire.codec import Decoder
 from ipcpoll.errors import WireError
 
@@ -475,4 +475,4 @@ def test_constraint_around_what_may_be_unset_is_refused(constraint):
     ids=lambda it: str(type(it)),
 )
 def test_value_is_shown_in_short(value, words):
-    assert shown(value) == words
+    assert shown_value(value) == words

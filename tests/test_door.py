@@ -14,7 +14,7 @@ from harness import PATIENCE, Host, serve_until, settle
 from ipcpoll import UsageError
 from ipcpoll._server import server as server_module
 from ipcpoll._system import guard as module
-from ipcpoll._system.guard import Door
+from ipcpoll._system.guard import ThreadGuard
 
 FILES = (module.__file__, __file__)
 
@@ -124,7 +124,7 @@ def test_interrupted_at_every_bytecode(function):
     at = 0
     while True:
         at += 1
-        door, strike = Door(), Strike(at)
+        door, strike = ThreadGuard(), Strike(at)
         strike.during(function, door)
         assert is_open(door), at
         if not strike.has_struck:
@@ -137,7 +137,7 @@ def test_another_thread_comes_after_an_interruption(function):
     at = 0
     while True:
         at += 1
-        door, strike = Door(), Strike(at)
+        door, strike = ThreadGuard(), Strike(at)
         strike.during(function, door)
         assert in_thread(lambda door=door: use(door)) == []
         assert not door._inside
@@ -152,7 +152,7 @@ def test_interrupted_twice_at_every_two_bytecodes():
         second = 0
         while True:
             second += 1
-            door, one, two = Door(), Strike(first), Strike(second)
+            door, one, two = ThreadGuard(), Strike(first), Strike(second)
             one.during(use, door)
             two.during(use, door)
             assert is_open(door), (first, second)
@@ -209,7 +209,7 @@ def second_at_once(come_in, monkeypatch, place, name):
 
 
 def test_who_leaves_as_another_looks_leaves_no_second_place(monkeypatch):
-    door = Door()
+    door = ThreadGuard()
 
     def come_in(function):
         with door:
@@ -222,18 +222,18 @@ def test_who_leaves_as_another_looks_leaves_no_second_place(monkeypatch):
 
 def test_frame_that_has_gone_is_let_go():
     """Of what was interrupted nothing is kept once somebody was inside again."""
-    door = Door()
+    door = ThreadGuard()
     at = 0
     while not door._inside:
         at += 1
-        door = Door()
+        door = ThreadGuard()
         Strike(at).during(use, door)
     use(door)
     assert not door._inside
 
 
 def test_shut():
-    door = Door()
+    door = ThreadGuard()
     door.shut("closed")
     door.shut("closed again")
     door.leave_note(pytest.fail)
@@ -245,7 +245,7 @@ def test_shut():
 
 
 def test_notes_are_followed_by_who_comes_in_and_by_who_leaves():
-    door, done = Door(), []
+    door, done = ThreadGuard(), []
     door.leave_note(lambda: done.append("in"))
 
     def function():
@@ -259,7 +259,7 @@ def test_notes_are_followed_by_who_comes_in_and_by_who_leaves():
 
 
 def test_note_that_is_interrupted_is_followed_again():
-    door, done = Door(), []
+    door, done = ThreadGuard(), []
 
     def note():
         done.append(None)
@@ -275,7 +275,7 @@ def test_note_that_is_interrupted_is_followed_again():
 
 
 def test_note_for_which_the_kernel_has_no_room():
-    door = Door()
+    door = ThreadGuard()
     tried = []
 
     def note():

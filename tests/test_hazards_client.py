@@ -325,7 +325,7 @@ def test_call_behind_one_that_is_in_flight_is_not_said_to_be_unread(path):
             channel = None
             with pytest.raises((NotAnswered, NotPolled)):
                 next(answers)
-            channel = client._line.channel
+            channel = client._session.connection
             call_id = channel.new_id()
             channel._protocol.calls[call_id - 1] = CallState.IN_FLIGHT  # an earlier one
             channel.post(call_id, b"\x83\x18\x63\x64Echo\xa1\x65value\x01")
@@ -342,7 +342,7 @@ def test_connection_that_ends_behind_a_call_that_was_sent_whole(path):
         with Client(path, timeout=PATIENCE) as client:
             with pytest.raises(NotPolled):
                 client.call(Echo(0), timeout=0)
-            channel = client._line.channel
+            channel = client._session.connection
             first = channel.new_id()
             channel.post(first, b"\x83\x02\x64Echo\xa1\x65value\x01")
             channel.send()

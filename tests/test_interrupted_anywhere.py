@@ -20,8 +20,8 @@ from interrupted_scenarios import BASIC_SCENARIOS, run_interrupted
 from interrupting import Interrupter
 
 from ipcpoll import Server
-from ipcpoll._server.connection import Connection
-from ipcpoll._server.scheduler import Round
+from ipcpoll._server.connection import ServerConnection
+from ipcpoll._server.scheduler import Scheduler
 
 pytestmark = pytest.mark.once
 
@@ -62,7 +62,7 @@ def test_hazard_57_interrupted_again_at_every_line_of_the_clearing_up(
 ):
     """What the second exception leaves undone, the next poll does first."""
     logging.getLogger("ipcpoll").setLevel(logging.CRITICAL + 1)
-    let_go, flush = Round._let_go, Connection.flush
+    let_go, flush = Scheduler._let_go, ServerConnection.flush
     try:
         at = 0
         while True:
@@ -84,8 +84,8 @@ def test_hazard_57_interrupted_again_at_every_line_of_the_clearing_up(
                     struck.append(self)
                     raise interrupt  # it was sent, and nobody knows
 
-            monkeypatch.setattr(Round, "_let_go", clear_up)
-            monkeypatch.setattr(Connection, "flush", send_and_strike)
+            monkeypatch.setattr(Scheduler, "_let_go", clear_up)
+            monkeypatch.setattr(ServerConnection, "flush", send_and_strike)
             _interrupt_twice(f"{directory}/{at}", interrupt)
             assert struck
             if interrupter.where is None:

@@ -412,7 +412,7 @@ def test_the_arguments_are_not_kept(server, desk):
     with Peer(server) as peer:
         start(server, peer, desk, call(1, "Ask", value=77))
         [connection] = server._clients.connections.values()
-        assert connection.late[1].call.fields == {}
+        assert connection.jobs[1].call.fields == {}
 
 
 def test_max_in_flight_then_busy(socket_path, desk):
@@ -742,7 +742,7 @@ def test_1000_late_calls_50_clients_8_threads_and_deaths(server, desk):
     by_connection: dict[int, dict[int, Any]] = {}
     for connection in server._clients.connections.values():
         by_connection[connection.fd] = {
-            call_id: late.work._future for call_id, late in connection.late.items()
+            call_id: late.work._future for call_id, late in connection.jobs.items()
         }
     watched = [weakref.ref(c.protocol) for c in server._clients.connections.values()]
     futures = list(desk.futures)

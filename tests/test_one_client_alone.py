@@ -3,9 +3,9 @@
 import pytest
 from harness import Host, Peer, answers, call, readable, settle
 
-from ipcpoll._server.connection import Connection
-from ipcpoll._server.scheduler import Round
-from ipcpoll._system.reading import FIRST_READ, next_read
+from ipcpoll._server.connection import ServerConnection
+from ipcpoll._server.scheduler import Scheduler
+from ipcpoll._system.sockets import FIRST_READ, next_read_size
 from ipcpoll._wire.framing import frame
 
 
@@ -29,10 +29,10 @@ def ways(monkeypatch):
             counts[what] += result is not None
             return result
 
-        monkeypatch.setattr(Round, name, count)
+        monkeypatch.setattr(Scheduler, name, count)
 
-    counted("_serve_alone", Round._serve_alone, "alone")
-    counted("_work", Round._work, "usual")
+    counted("_serve_alone", Scheduler._serve_alone, "alone")
+    counted("_work", Scheduler._work, "usual")
     return counts
 
 
@@ -265,7 +265,7 @@ def test_interrupted_send_ends_its_connection(server, known, monkeypatch):
     def interrupted(*_):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(Connection, "send_alone", interrupted)
+    monkeypatch.setattr(ServerConnection, "send_alone", interrupted)
     known.call(1, "Echo", value=1)
     with pytest.raises(KeyboardInterrupt):
         server.poll(Host())
@@ -290,4 +290,4 @@ def test_interrupted_send_ends_its_connection(server, known, monkeypatch):
     ],
 )
 def test_reads_grow_while_they_are_filled(size, got, largest, then):
-    assert next_read(size, got, largest) == then
+    assert next_read_size(size, got, largest) == then

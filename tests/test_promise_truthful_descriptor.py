@@ -364,7 +364,7 @@ def test_hazard_65_where_there_is_no_timer_next_deadline_says_when_to_poll(
     def no_timer():
         raise OSError(38, "Function not implemented")
 
-    monkeypatch.setattr("ipcpoll._system.wakeup.Timer", no_timer)
+    monkeypatch.setattr("ipcpoll._system.timers.Timer", no_timer)
     server = make_server(accept_pause_seconds=0.02)
     acceptor = server._round._acceptor
     peer = socket.socket(socket.AF_UNIX)

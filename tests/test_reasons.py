@@ -136,7 +136,10 @@ def test_killed_before_it_read_the_call(program, path, accepted):
 
         def kill_when_the_call_waits():
             wait_until(
-                lambda: client._line.channel and peer.has_unread(client._line.channel._socket)
+                lambda: (
+                    client._session.connection
+                    and peer.has_unread(client._session.connection._socket)
+                )
             )
             process.kill()
 
@@ -175,7 +178,7 @@ def test_stopped_in_the_command(program, path, monkeypatch):
     with Client(path, timeout=PATIENCE) as client:
         assert client.call(Echo(1)) == 1
         # It must have been read before the time is over, however slow the machine is.
-        channel = client._line.channel
+        channel = client._session.connection
         call_id = channel.new_id()
         channel.post(call_id, b"\x83\x02\x62Do\xa0")
         channel.send()
@@ -301,7 +304,7 @@ def test_call_of_which_a_part_was_sent_was_not_read(program, path):
     with Client(path, timeout=PATIENCE) as client:
         with pytest.raises(NotPolled) as caught:  # a socket takes less than that
             client.call(Take(bytes(250_000)), timeout=0.05)
-        assert client._line.channel._out[0].begun
+        assert client._session.connection._out[0].begun
     assert str(caught.value) == (
         f"pid {process.pid} is alive and has not read Take within 0.05 s; "
         f"it was cancelled and will most likely not run ({path})"

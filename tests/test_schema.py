@@ -47,8 +47,7 @@ from wire import PLAIN, command, fault
 
 from ipcpoll._schema import commands as schema
 from ipcpoll._schema.answers import Kind, Subscription, Turn, is_deferred
-from ipcpoll._schema.command import Command
-from ipcpoll._schema.commands import CommandSet, resolve
+from ipcpoll._schema.commands import Command, CommandSet, resolve
 from ipcpoll._wire.codec import Decoder, encode
 from ipcpoll._wire.framing import frame
 from ipcpoll._wire.protocol import ServerProtocol
@@ -1009,18 +1008,18 @@ class Deferred(Generic[T]):
     ("annotation", "kind", "pieces", "answers"),
     [
         (int, Kind.PLAIN, None, [1]),
-        (concurrent.futures.Future[int], Kind.LATER, None, [1]),
-        (asyncio.Future[int], Kind.LATER, None, [1]),
-        (Deferred[int], Kind.LATER, None, [1]),
-        (collections.abc.Awaitable[int], Kind.LATER, None, [1]),
-        (collections.abc.Coroutine[Any, Any, int], Kind.LATER, None, [1]),
-        (collections.abc.Generator[str, Any, int], Kind.STEPS, ["a"], [1]),
-        (collections.abc.Generator[str | Turn, Any, int], Kind.STEPS, ["a"], [1]),
-        (typing.Generator[str | Turn | None, Any, int], Kind.STEPS, ["a", None], [1]),
-        (collections.abc.Generator[Turn, Any, int], Kind.STEPS, None, [1]),
-        (collections.abc.Iterator[str], Kind.STEPS, ["a"], [None]),
-        (collections.abc.AsyncIterator[str], Kind.ASYNC_STEPS, ["a"], [None]),
-        (collections.abc.AsyncGenerator[str, None], Kind.ASYNC_STEPS, ["a"], [None]),
+        (concurrent.futures.Future[int], Kind.FUTURE, None, [1]),
+        (asyncio.Future[int], Kind.FUTURE, None, [1]),
+        (Deferred[int], Kind.FUTURE, None, [1]),
+        (collections.abc.Awaitable[int], Kind.FUTURE, None, [1]),
+        (collections.abc.Coroutine[Any, Any, int], Kind.FUTURE, None, [1]),
+        (collections.abc.Generator[str, Any, int], Kind.GENERATOR, ["a"], [1]),
+        (collections.abc.Generator[str | Turn, Any, int], Kind.GENERATOR, ["a"], [1]),
+        (typing.Generator[str | Turn | None, Any, int], Kind.GENERATOR, ["a", None], [1]),
+        (collections.abc.Generator[Turn, Any, int], Kind.GENERATOR, None, [1]),
+        (collections.abc.Iterator[str], Kind.GENERATOR, ["a"], [None]),
+        (collections.abc.AsyncIterator[str], Kind.ASYNC_GENERATOR, ["a"], [None]),
+        (collections.abc.AsyncGenerator[str, None], Kind.ASYNC_GENERATOR, ["a"], [None]),
         (Subscription[Found | Lost], Kind.TOPIC, [Found(Point(1, 2))], [None]),
     ],
     ids=str,
@@ -1049,7 +1048,7 @@ def test_what_an_asynchronous_function_returns_comes_later():
     class Cmd:
         async def process(self, ctx) -> int: ...
 
-    assert resolve(Cmd).kind is Kind.LATER
+    assert resolve(Cmd).kind is Kind.FUTURE
 
 
 @pytest.mark.parametrize(
@@ -1542,7 +1541,7 @@ type Promised = Future[int]
 @pytest.mark.parametrize("annotation", STREAMS, ids=str)
 def test_annotation_of_a_stream_is_seen_through_what_stands_around_it(annotation):
     command_type = resolve(command(int, annotation))
-    assert command_type.kind in (Kind.STEPS, Kind.TOPIC)
+    assert command_type.kind in (Kind.GENERATOR, Kind.TOPIC)
     assert command_type.decode_piece(DECODER.decode(command_type.encode_piece("a"))) == "a"
 
 
@@ -1558,9 +1557,9 @@ def test_name_of_a_stream_is_seen_through():
     exec(NAMES_OF_STREAMS, names)
     for name in ("Words", "Steps", "Again"):
         command_type = resolve(command(int, names[name]))
-        assert command_type.kind is Kind.STEPS
+        assert command_type.kind is Kind.GENERATOR
         assert command_type.decode_piece(DECODER.decode(command_type.encode_piece("a"))) == "a"
-    assert resolve(command(int, names["Promised"])).kind is Kind.LATER
+    assert resolve(command(int, names["Promised"])).kind is Kind.FUTURE
 
 
 def decorated(process):
@@ -1574,7 +1573,7 @@ def test_generator_behind_inline_callbacks_is_a_deferred():
         return one + 1
 
     command_type = resolve(decorated(process))
-    assert command_type.kind is Kind.LATER
+    assert command_type.kind is Kind.FUTURE
     assert is_deferred(process(None, None))
     with pytest.raises(TypeError, match=r"^Cmd's answer must be an int, not 'a'$"):
         command_type.encode_answer("a")
@@ -1587,7 +1586,7 @@ def test_inline_callbacks_may_be_annotated_with_what_they_give():
         yield defer.succeed(1)
         return 5
 
-    assert resolve(decorated(process)).kind is Kind.LATER
+    assert resolve(decorated(process)).kind is Kind.FUTURE
 
 
 def test_coroutine_of_tornado_is_a_future():
@@ -1604,7 +1603,7 @@ def test_coroutine_of_tornado_is_a_future():
     def process(self, ctx) -> collections.abc.Generator[Any, Any, int]:
         yield 1
 
-    assert resolve(decorated(process)).kind is Kind.LATER
+    assert resolve(decorated(process)).kind is Kind.FUTURE
 
 
 def test_generator_behind_another_decorator_is_a_generator():
@@ -1620,7 +1619,7 @@ def test_generator_behind_another_decorator_is_a_generator():
         yield "a"
         return 1
 
-    assert resolve(decorated(process)).kind is Kind.STEPS
+    assert resolve(decorated(process)).kind is Kind.GENERATOR
 
     @logged
     def wrong(self, ctx) -> int:

@@ -416,7 +416,7 @@ def test_a_future_that_was_waited_for_keeps_nothing(server, desk):
         settle(server, desk)
         [connection] = server._clients.connections.values()
         protocol = weakref.ref(connection.protocol)
-        [late] = map(weakref.ref, connection.late.values())
+        [late] = map(weakref.ref, connection.jobs.values())
         del connection
     settle(server, desk)
     gc.collect()
@@ -625,7 +625,7 @@ def test_nothing_is_left_of_a_stream_that_ended(server, desk):
         peer.send(call(1, "Forever"))
         server.poll(desk, max_commands=3, max_seconds=60)
         [connection] = server._clients.connections.values()
-        [late] = connection.late.values()
+        [late] = connection.jobs.values()
         generator = weakref.ref(late.work._iterator)
         protocol = weakref.ref(connection.protocol)
         del connection, late
@@ -916,7 +916,7 @@ def test_close_ends_all_though_each_is_interrupted(make_server, desk):
 def test_nothing_is_kept_for_a_parked_stream_whose_time_is_over(server, desk):
     with Peer(server) as peer:
         peer.send(encode([1, "Forever", {"size": 60000}, {"timeout": 0.2}]))
-        serve_until(server, lambda: server._late.parked, desk)
+        serve_until(server, lambda: server._jobs.parked, desk)
         serve_until(server, lambda: "closed" in desk.log, desk)
     settle(server, desk)
-    assert server._late.parked == {}
+    assert server._jobs.parked == {}

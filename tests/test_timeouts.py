@@ -15,7 +15,7 @@ from harness import COMMANDS, Echo
 from loops import need
 
 from ipcpoll import Client, send, serve_or_send
-from ipcpoll._client.connecting import WaitTime, seconds_of
+from ipcpoll._client.connecting import TimeLimit, seconds_of
 from ipcpoll.adapters import asyncio_loop
 
 WRONG = [
@@ -124,14 +124,14 @@ def test_depth(client):
 
 @pytest.mark.parametrize("timeout", [5, 5.0, Decimal(5), Fraction(5)])
 def test_numbers_of_every_kind(timeout):
-    assert WaitTime(timeout).seconds == 5.0
-    assert type(WaitTime(timeout).seconds) is float
+    assert TimeLimit(timeout).seconds == 5.0
+    assert type(TimeLimit(timeout).seconds) is float
 
 
 def test_numbers_without_end():
-    assert WaitTime(None).deadline == math.inf
-    assert WaitTime(math.inf).deadline == math.inf
-    assert WaitTime(10**400).deadline == math.inf
+    assert TimeLimit(None).deadline == math.inf
+    assert TimeLimit(math.inf).deadline == math.inf
+    assert TimeLimit(10**400).deadline == math.inf
 
 
 def test_number_that_is_none_after_all():

@@ -335,7 +335,7 @@ def test_nothing_is_left_of_a_subscriber(server, desk):
     with subscribe(server, desk):
         [connection] = server._clients.connections.values()
         protocol = weakref.ref(connection.protocol)
-        [late] = connection.late.values()
+        [late] = connection.jobs.values()
         place = weakref.ref(late.work._subscription)
         del connection, late
     settle(server, desk)

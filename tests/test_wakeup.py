@@ -9,7 +9,8 @@ import time
 import pytest
 from harness import readable
 
-from ipcpoll._system.wakeup import Deadlines, Timer, Wakeup
+from ipcpoll._system.timers import Deadlines, Timer
+from ipcpoll._system.wakeup import Wakeup
 
 
 @pytest.fixture
@@ -246,7 +247,7 @@ def test_without_a_timer_the_next_moment_is_still_known(deadlines, monkeypatch):
     def none():
         raise AttributeError("no timerfd")
 
-    monkeypatch.setattr("ipcpoll._system.wakeup.Timer", none)
+    monkeypatch.setattr("ipcpoll._system.timers.Timer", none)
     assert not deadlines.by_hand
     deadlines.add(5.0, lambda: None)
     deadlines.add(4.0, lambda: None)

@@ -23,6 +23,7 @@ import sys
 from collections.abc import Callable
 from typing import Final
 
+from .._shown import shown_path
 from .._system.sockets import above_stdio
 from ..errors import UnsafeAddress
 
@@ -129,10 +130,12 @@ def open_private_directory(path: str) -> Directory:
     try:
         directory = Directory(path, _open(path, os.O_NOFOLLOW), private=True)
     except NotADirectoryError:  # a link too, with these flags
-        raise UnsafeAddress(f"{shown(path)} must be a directory, not a link or a file") from None
+        raise UnsafeAddress(
+            f"{shown_path(path)} must be a directory, not a link or a file"
+        ) from None
     except PermissionError:
         raise UnsafeAddress(
-            f"{shown(path)} belongs to another user, or keeps this one out"
+            f"{shown_path(path)} belongs to another user, or keeps this one out"
         ) from None
     return _checked(directory, why_not_private)
 
@@ -166,14 +169,6 @@ def why_replaceable(status: os.stat_result) -> str | None:
     return None
 
 
-def shown(path: str) -> str:
-    """Return how a sentence shows a path: in characters that can be printed."""
-    if path.isprintable():
-        return path
-    text = path.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
-    return "".join(each if each.isprintable() else ascii(each)[1:-1] for each in text)
-
-
 def _open(path: str, flags: int) -> int:
     return above_stdio(os.open(path, flags | os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC))
 
@@ -183,7 +178,7 @@ def _checked(directory: Directory, why_unsafe: Callable[[os.stat_result], str | 
     try:
         fault = why_unsafe(os.fstat(directory.fd))
         if fault is not None:
-            raise UnsafeAddress(f"no socket is made in {shown(directory.path)}: it {fault}")
+            raise UnsafeAddress(f"no socket is made in {shown_path(directory.path)}: it {fault}")
     except BaseException:
         directory.close()
         raise

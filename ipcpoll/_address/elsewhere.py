@@ -17,9 +17,9 @@ import stat
 from collections.abc import Iterator, Sequence
 from typing import Final, NamedTuple
 
+from .._shown import shown_path
 from .._system.peer import named
 from . import lockfile
-from .directory import shown
 
 _SOCKETS: Final = "/proc/net/unix"
 _LISTENS: Final = 0x10000  # __SO_ACCEPTCON
@@ -83,13 +83,13 @@ def _in_another_place(listening: _Listening) -> list[str]:
         return []
     if status.st_uid == os.geteuid():
         return [
-            f"{named(lockfile.owner(path))} serves this name at {shown(path)}, by another "
+            f"{named(lockfile.owner(path))} serves this name at {shown_path(path)}, by another "
             f"XDG_RUNTIME_DIR than here; ask it by that path"
         ]
     if os.geteuid() == 0:
         user = _user(status.st_uid)
         return [
-            f"user {user} runs it, at {shown(path)}, and lets in nobody else, root neither; "
+            f"user {user} runs it, at {shown_path(path)}, and lets in nobody else, root neither; "
             f"become that user (runuser -u {user} -- ...)"
         ]
     return []
@@ -102,8 +102,8 @@ def _out_of_sight(listening: _Listening) -> list[str]:
     if pid is None and not (of_a_name and of_a_name["uid"] == str(os.geteuid())):
         return []
     return [
-        f"{named(pid)} listens at {shown(listening.path)} out of sight: it has a directory of its "
-        "own there (a private /tmp), or the file was removed; use a path that both see, or "
+        f"{named(pid)} listens at {shown_path(listening.path)} out of sight: it has a directory of "
+        "its own there (a private /tmp), or the file was removed; use a path that both see, or "
         "Server.rebind()"
     ]
 

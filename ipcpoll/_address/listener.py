@@ -26,6 +26,7 @@ import stat
 from contextlib import ExitStack
 from typing import Any, Final
 
+from .._shown import shown_path
 from .._system.peer import credentials
 from .._system.sockets import above_stdio, socket_above_stdio, unix_socket
 from ..errors import AlreadyRunning, UnsafeAddress
@@ -34,7 +35,6 @@ from .directory import (
     Directory,
     open_directory,
     open_private_directory,
-    shown,
     why_not_private,
 )
 from .lockfile import LockFile, already_running
@@ -57,7 +57,7 @@ _SO_PASSRIGHTS: Final = 83
 """Linux 6.16: whether a socket takes descriptors that a peer passes (SCM_RIGHTS)."""
 
 
-class Place:
+class SocketFile:
     """What a server made in a directory, and owns: its lock and its socket."""
 
     def __init__(self, directory: Directory, name: str, lock: LockFile) -> None:
@@ -99,7 +99,7 @@ class Place:
 class Listener:
     """A listening Unix socket. Made by `listen`, which gives it a place, or by `adopt`."""
 
-    def __init__(self, sock: socket.socket, path: str, place: Place | None) -> None:
+    def __init__(self, sock: socket.socket, path: str, place: SocketFile | None) -> None:
         self.path = path
         self._socket = sock
         self._place = place
@@ -154,7 +154,7 @@ class Listener:
             if not place.lock.is_in(directory):
                 undo.pop_all()
                 return _listen_in(directory, place.name, backlog)
-            fresh = Place(directory, place.name, place.lock)
+            fresh = SocketFile(directory, place.name, place.lock)
             sock = _bound(fresh, backlog)
             fresh.lock = place.lock.moved_to(directory)
             undo.pop_all()
@@ -265,7 +265,7 @@ def _listen_in(directory: Directory, name: str, backlog: int) -> Listener:
     with ExitStack() as undo:
         undo.callback(directory.close)
         lock = lockfile.take(directory, name)
-        place = Place(directory, name, lock)
+        place = SocketFile(directory, name, lock)
         undo.callback(place.close)
         undo.callback(place.vacate)
         sock = _bound(place, backlog)
@@ -273,7 +273,7 @@ def _listen_in(directory: Directory, name: str, backlog: int) -> Listener:
     return Listener(sock, place.path, place)
 
 
-def _bound(place: Place, backlog: int) -> socket.socket:
+def _bound(place: SocketFile, backlog: int) -> socket.socket:
     """Return a new socket that listens at a place. What fails leaves nothing behind."""
     address = place.directory.address_of(place.name)
     _make_way(place)
@@ -290,26 +290,26 @@ def _bound(place: Place, backlog: int) -> socket.socket:
     return sock
 
 
-def _bind(sock: socket.socket, place: Place, address: str) -> None:
+def _bind(sock: socket.socket, place: SocketFile, address: str) -> None:
     try:
         sock.bind(address)
     except OSError as error:
         if error.errno == errno.EADDRINUSE:
-            message = f"another program took this address just now: {shown(place.path)}"
+            message = f"another program took this address just now: {shown_path(place.path)}"
             raise AlreadyRunning(message) from None
         # bind(2) does not say where.
         words = f"no socket can be made here: {error.strerror}"
         raise OSError(error.errno, words, place.path) from None
     status = place.directory.status(place.name)
     if status is None or not stat.S_ISSOCK(status.st_mode) or status.st_uid != os.geteuid():
-        raise UnsafeAddress(f"the socket was replaced while it was made: {shown(place.path)}")
+        raise UnsafeAddress(f"the socket was replaced while it was made: {shown_path(place.path)}")
     place.made = status
     if stat.S_IMODE(status.st_mode) != _PRIVATE:
         # A umask with 0600 in it, or no `fchmod`. Nobody can connect before `listen`.
         os.chmod(place.name, _PRIVATE, dir_fd=place.directory.fd)
 
 
-def _make_way(place: Place) -> None:
+def _make_way(place: SocketFile) -> None:
     """Remove a dead socket of this user; refuse to touch anything else."""
     status = place.directory.status(place.name)
     if status is None:
@@ -318,7 +318,7 @@ def _make_way(place: Place) -> None:
         words = "this is not a socket; it was left as it is"
         raise FileExistsError(errno.EEXIST, words, place.path)
     if status.st_uid != os.geteuid():
-        raise UnsafeAddress(f"the socket belongs to user {status.st_uid}: {shown(place.path)}")
+        raise UnsafeAddress(f"the socket belongs to user {status.st_uid}: {shown_path(place.path)}")
     address = place.directory.held_address_of(place.name)
     result, pid = _probe(address)
     if result == errno.EACCES and not status.st_mode & stat.S_IWUSR:

@@ -26,10 +26,11 @@ import sys
 import time
 from typing import Final
 
+from .._shown import shown_path
 from .._system.peer import proc_is_ours
 from .._system.sockets import above_stdio
 from ..errors import AlreadyRunning, UnsafeAddress
-from .directory import Directory, shown
+from .directory import Directory
 
 SUFFIX: Final = ".lock"
 
@@ -111,7 +112,7 @@ def already_running(socket_path: str, pid: int | None) -> AlreadyRunning:
     """Return the error for an address that has a live server."""
     who = f"pid {pid}" if pid else "pid unknown"
     return AlreadyRunning(
-        f"a server runs at this address already ({who}): {shown(socket_path)}", pid
+        f"a server runs at this address already ({who}): {shown_path(socket_path)}", pid
     )
 
 
@@ -151,11 +152,11 @@ def _open(directory: Directory, name: str, path: str) -> int:
             fd = os.open(name, flags, _MODE, dir_fd=directory.fd)
     except OSError as error:
         if error.errno == errno.ELOOP:
-            raise UnsafeAddress(f"the lock must not be a link: {shown(path)}") from None
+            raise UnsafeAddress(f"the lock must not be a link: {shown_path(path)}") from None
         if error.errno in (errno.EISDIR, errno.ENXIO):  # a directory, a socket
             raise _no_lock(path) from None
         if error.errno == errno.EACCES and directory.status(name) is not None:
-            raise UnsafeAddress(f"the lock belongs to another user: {shown(path)}") from None
+            raise UnsafeAddress(f"the lock belongs to another user: {shown_path(path)}") from None
         raise OSError(error.errno, f"no lock can be had here: {error.strerror}", path) from None
     return above_stdio(fd)
 
@@ -181,9 +182,9 @@ def _check(fd: int, path: str) -> os.stat_result:
     if not stat.S_ISREG(status.st_mode):
         raise _no_lock(path)
     if status.st_uid != os.geteuid():
-        raise UnsafeAddress(f"the lock belongs to user {status.st_uid}: {shown(path)}")
+        raise UnsafeAddress(f"the lock belongs to user {status.st_uid}: {shown_path(path)}")
     if status.st_nlink > 1:  # it may be anything under its other name
-        raise UnsafeAddress(f"the lock has a second name (hard link): {shown(path)}")
+        raise UnsafeAddress(f"the lock has a second name (hard link): {shown_path(path)}")
     return status
 
 

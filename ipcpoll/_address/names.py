@@ -25,9 +25,9 @@ from os import PathLike
 from pathlib import Path
 from typing import Any, Final
 
-from .._schema.constraints import shown as shown_value
+from .._shown import shown_path, shown_value
 from .._system.log import logger
-from .directory import shown, why_not_private
+from .directory import why_not_private
 
 _NAME: Final = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9._-]{0,63}")
 
@@ -141,4 +141,4 @@ def _fault(directory: str) -> str | None:
 def _say_once(directory: str, fault: str) -> None:
     if directory not in _passed_over:
         _passed_over.add(directory)
-        logger.warning("%s is passed over: %s %s", _VARIABLE, shown(directory), fault)
+        logger.warning("%s is passed over: %s %s", _VARIABLE, shown_path(directory), fault)

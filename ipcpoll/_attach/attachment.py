@@ -31,9 +31,8 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Coroutine
 from typing import Any, ClassVar, Final, Self
 
-from .._server.work import Event
 from ..errors import UsageError
-from .pollable import Pollable
+from .pollable import Event, Pollable
 
 SELECT_LIMIT: Final = 1024
 """From here on select(2) takes no descriptor; and Tcl, when it is given one, ends the process."""

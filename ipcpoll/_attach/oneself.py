@@ -25,7 +25,7 @@ import weakref
 from collections.abc import Callable
 from typing import Protocol
 
-from .._address.directory import shown
+from .._shown import shown_path
 from ..errors import UsageError
 from .attachment import Attachment
 
@@ -68,7 +68,7 @@ class Served:
             raise UsageError(
                 f"this thread would wait for itself: only it can poll the server, because {proof}; "
                 f"{became}. Use submit() or an AsyncClient, whose answers come by the "
-                f"loop, or call from another thread (pid {os.getpid()}, {shown(path)})"
+                f"loop, or call from another thread (pid {os.getpid()}, {shown_path(path)})"
             )
 
     @property

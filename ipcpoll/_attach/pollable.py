@@ -20,3 +20,10 @@ class Pollable(Protocol):
     def poll(self, ctx: Any, *, max_seconds: float | None = None) -> int:
         """Do what there is to do now, within the budget; never blocks."""
         ...
+
+
+class Event(Protocol):
+    """As much of ``asyncio.Event`` and ``trio.Event`` as is needed."""
+
+    def set(self) -> object: ...
+    async def wait(self) -> object: ...

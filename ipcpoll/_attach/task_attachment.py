@@ -13,9 +13,8 @@ from concurrent.futures import CancelledError, Future
 from contextlib import AbstractAsyncContextManager, AbstractContextManager, AsyncExitStack
 from typing import Any, Protocol
 
-from .._server.work import Event
 from .attachment import Attachment
-from .pollable import Pollable
+from .pollable import Event, Pollable
 
 
 class _Scope(AbstractContextManager[Any], Protocol):

@@ -1,5 +1,5 @@
 """The clients: to wait, to poll inside a loop, to await; what is known where no answer came.
 
-May import: errors, limits, _wire, _schema, _system, _address, _attach.
+May import: _shown, errors, limits, _wire, _schema, _system, _address, _attach.
 Never: the server.
 """

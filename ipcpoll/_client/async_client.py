@@ -18,14 +18,13 @@ from typing import Any, Generic, Protocol, TypeAlias, TypeVar, overload
 
 from .._attach.attachment import Attachment
 from .._schema.answers import Turn
-from .._schema.command import Command
-from .._schema.commands import resolve
+from .._schema.commands import Command, resolve
+from .._schema.plain import encode_request
 from .._wire import codec
-from .._wire.messages import call_payload_plain
 from ..errors import UsageError
 from ..limits import DEFAULT_LIMITS, Limits
 from .client import Client
-from .futures import Later, Pieces, Submitted, SubmittedNotification
+from .futures import CallFuture, Later, NotificationFuture, Pieces
 from .stream import Stream
 
 A = TypeVar("A", bound="AwaitingClient")
@@ -105,19 +104,19 @@ class AwaitingClient(ABC):
         self, name: str, fields: Mapping[str, Any] | None = None, *, timeout: Timeout = ...
     ) -> Any:
         """Call a command by its name, with plain values, and return the answer as a plain value."""
-        body = call_payload_plain(b"", name, fields)[1:]
+        body = encode_request(name, fields)
         client = self._attached()
-        return await self._answer(client.begin(Submitted, name, body, lambda value: value, timeout))
+        return await self._answer(
+            client.begin(CallFuture, name, body, lambda value: value, timeout)
+        )
 
     async def notify(self, command: Command[Any, Any], *, timeout: Timeout = ...) -> None:
         """Send a command that is never answered; return when the kernel has it."""
         command_type = resolve(type(command))
-        body = command_type.encode_call(_NULL, command)[1:]
+        body = command_type.encode_body(command)
         client = self._attached()
         await self._answer(
-            client.begin(
-                SubmittedNotification, command_type.name, body, lambda value: None, timeout
-            )
+            client.begin(NotificationFuture, command_type.name, body, lambda value: None, timeout)
         )
 
     @overload

@@ -20,24 +20,24 @@ from os import PathLike
 from types import EllipsisType
 from typing import TYPE_CHECKING, Any, Final, TypeAlias, TypeVar, cast, overload
 
-from .._address.directory import shown
 from .._address.names import is_name, socket_paths
 from .._schema.answers import Kind, Turn
-from .._schema.command import Command
-from .._schema.commands import resolve
+from .._schema.commands import Command, resolve
+from .._schema.plain import encode_request
+from .._shown import shown_path
 from .._system import forks
-from .._system.guard import Door
+from .._system.guard import ThreadGuard
 from .._wire import codec, strictness
 from .._wire.framing import Payload
-from .._wire.messages import call_payload, call_payload_plain
+from .._wire.messages import call_payload
 from ..limits import DEFAULT_LIMITS, Limits
-from .connecting import WaitTime, seconds_of
-from .connection import Channel, Reply, TimedOut
+from .connecting import TimeLimit, seconds_of
+from .connection import ClientConnection, Reply, TimedOut
 from .flow import Flow
-from .futures import Later, Pieces, Submitted
+from .futures import CallFuture, Later, Pieces
 from .pipeline import Answers, answer_of, post_call
 from .pump import Pump
-from .session import Line, Pending
+from .session import Pending, Session
 from .stream import Stream
 
 if TYPE_CHECKING:
@@ -81,17 +81,17 @@ class Client:
         self._private = is_name(address)
         self._timeout = None if timeout is None else seconds_of(timeout)
         self._limits = limits
-        self._line = self._new_line()
+        self._session = self._new_session()
         self._pump: Pump | None = None
-        self._door = Door()
+        self._guard = ThreadGuard()
         self._is_closing = False
         forks.watch(self)
 
     @property
     def address(self) -> str:
         """The absolute path of the socket: where the connection leads, else where it is to lead."""
-        channel = self._line.channel
-        return self._path if channel is None else channel.path
+        connection = self._session.connection
+        return self._path if connection is None else connection.path
 
     @overload
     def call(self, command: Command[Any, Later[R]], *, timeout: Timeout = ...) -> R: ...
@@ -107,18 +107,18 @@ class Client:
         when the command can't be carried.
         """
         command_type = resolve(type(command))
-        with self._door:
+        with self._guard:
             wait = self._wait_time(timeout)
-            channel = self._line.at_rest()
+            connection = self._session.idle_connection()
             call_id = 0
-            if channel is not None:
-                call_id = channel.send_alone(command_type.encode_call, command)
-            if channel is None or not call_id:
-                channel, call_id = self._line.post(lambda to: post_call(to, command), wait)
+            if connection is not None:
+                call_id = connection.send_alone(command_type.encode_call, command)
+            if connection is None or not call_id:
+                connection, call_id = self._session.post(lambda to: post_call(to, command), wait)
             try:
-                reply = self._reply(channel, call_id, command_type.name, wait)
+                reply = self._reply(connection, call_id, command_type.name, wait)
             except BaseException:  # Ctrl-C, and what other handlers of signals raise
-                channel.give_up(call_id)
+                connection.give_up(call_id)
                 raise
         return answer_of(command_type.name, reply, command_type.decode_answer)
 
@@ -133,20 +133,20 @@ class Client:
 
         For tools that don't know the command's class. Raises as `call`.
         """
-        body = call_payload_plain(b"", name, fields)[1:]
+        body = encode_request(name, fields)
 
-        def post(channel: Channel) -> int:
-            call_id = channel.new_id()
-            channel.post(call_id, call_payload(codec.encode(call_id), body))
+        def post(connection: ClientConnection) -> int:
+            call_id = connection.new_id()
+            connection.post(call_id, call_payload(codec.encode(call_id), body))
             return call_id
 
-        with self._door:
+        with self._guard:
             wait = self._wait_time(timeout)
-            channel, call_id = self._line.post(post, wait)
+            connection, call_id = self._session.post(post, wait)
             try:
-                reply = self._reply(channel, call_id, name, wait)
+                reply = self._reply(connection, call_id, name, wait)
             except BaseException:
-                channel.give_up(call_id)
+                connection.give_up(call_id)
                 raise
         return answer_of(name, reply, lambda value: value)
 
@@ -159,17 +159,19 @@ class Client:
         """
         command_type = resolve(type(command))
         payload = command_type.encode_call(_NULL, command)
-        with self._door:
+        with self._guard:
             wait = self._wait_time(timeout)
-            channel, frame = self._line.post(
+            connection, frame = self._session.post(
                 lambda to: to.post_notification(payload), wait, answered=False
             )
             try:
-                channel.flush(wait.deadline)
+                connection.flush(wait.deadline)
             except TimedOut:
-                raise channel.overdue_notification(frame, command_type.name, wait.seconds) from None
+                raise connection.overdue_notification(
+                    frame, command_type.name, wait.seconds
+                ) from None
             except BaseException:
-                channel.take_back(frame)
+                connection.take_back(frame)
                 raise
             finally:
                 self._settle()
@@ -212,7 +214,7 @@ class Client:
             raise ValueError(f"depth must be at least 1, not {depth}")
         self._wait_time(timeout)  # what is wrong with it is told here, and not in the loop
         calls = Answers(
-            self._door, self._line, lambda: self._wait_time(timeout), self._reply, self._settle
+            self._guard, self._session, lambda: self._wait_time(timeout), self._reply, self._settle
         )
         return calls.give(commands, depth)
 
@@ -237,12 +239,12 @@ class Client:
         blocks. Raises UsageError; and FrameTooLarge, TypeError, ValueError as `call`.
         """
         command_type = resolve(type(command))
-        body = command_type.encode_call(b"", command)[1:]
-        return self.begin(Submitted, command_type.name, body, command_type.decode_answer, timeout)
+        body = command_type.encode_body(command)
+        return self.begin(CallFuture, command_type.name, body, command_type.decode_answer, timeout)
 
     def begin(
         self,
-        kind: Callable[[Pump, Line, str, Payload, Callable[[Any], R], WaitTime], S],
+        kind: Callable[[Pump, Session, str, Payload, Callable[[Any], R], TimeLimit], S],
         name: str,
         body: Payload,
         decode: Callable[[Any], R],
@@ -251,13 +253,13 @@ class Client:
         """Begin a call of which everything is known already: for clients built on this one."""
         pending: S | None = None
         try:
-            with self._door:
-                pump = self._moved()
-                pending = kind(pump, self._line, name, body, decode, self._wait_time(timeout))
+            with self._guard:
+                pump = self._ensure_pump()
+                pending = kind(pump, self._session, name, body, decode, self._wait_time(timeout))
                 pump.start(pending)
         except BaseException:  # Ctrl-C: nobody will have the future
             if pending is not None:
-                self._moved().give_up(pending)
+                self._ensure_pump().give_up(pending)
             raise
         return pending
 
@@ -286,17 +288,17 @@ class Client:
         Never blocks; what goes wrong is told by the stream. Raises as `submit`.
         """
         command_type = resolve(type(command))
-        body = command_type.encode_call(b"", command)[1:]
+        body = command_type.encode_body(command)
         if command_type.kind is Kind.TOPIC and timeout is ...:
             timeout = None  # it may be silent for hours
         flow: Flow[Any, Any] | None = None
         try:
-            with self._door:
+            with self._guard:
                 wait = self._wait_time(timeout)
-                pump = self._moved()
+                pump = self._ensure_pump()
                 flow = Flow(
                     pump,
-                    self._new_line(),
+                    self._new_session(),
                     command_type.name,
                     body,
                     command_type.decode_piece,
@@ -318,10 +320,10 @@ class Client:
         Constant also when the connection is made anew, close-on-exec, level-triggered, and
         readable if and only if `poll` has something to do now. Does not block.
         """
-        if self._door.is_shut:
+        if self._guard.is_shut:
             return -1
-        with self._door:
-            return self._moved().fileno()
+        with self._guard:
+            return self._ensure_pump().fileno()
 
     @property
     def pending(self) -> bool:
@@ -340,8 +342,8 @@ class Client:
         """
         pump = self._pump
         if pump is None:
-            with self._door:
-                pump = self._moved()
+            with self._guard:
+                pump = self._ensure_pump()
         return pump.poll(max_seconds)
 
     def next_deadline(self) -> float | None:
@@ -361,15 +363,15 @@ class Client:
         in what a poll calls, and in a signal handler: where that strikes in the midst of a method,
         or of a step of a poll's own, that waits no longer, and the client is closed as it ends.
         """
-        self._door.shut("the client is closed")
+        self._guard.shut("the client is closed")
         forks.unwatch(self)
         pump = self._pump
-        if self._door.is_taken or (pump is not None and pump.own):
-            self._door.notes.append(self._finish_closing)
-            self._line.hurry()
+        if self._guard.is_taken or (pump is not None and pump.own):
+            self._guard.notes.append(self._finish_closing)
+            self._session.hurry()
             if pump is not None:
                 pump.hurry()
-            if self._door.is_taken or (pump is not None and pump.own):
+            if self._guard.is_taken or (pump is not None and pump.own):
                 return
         self._finish_closing()
 
@@ -380,7 +382,7 @@ class Client:
         try:
             for attachment in list(self.attachments):
                 attachment.detach()
-            self._line.end()
+            self._session.end()
             if self._pump is not None:
                 self._pump.close()
         finally:
@@ -393,29 +395,31 @@ class Client:
         self.close()
 
     def __repr__(self) -> str:
-        state = " (closed)" if self._door.is_shut else ""
-        return f"<ipcpoll.Client {shown(self._path)}{state}>"
+        state = " (closed)" if self._guard.is_shut else ""
+        return f"<ipcpoll.Client {shown_path(self._path)}{state}>"
 
     def after_fork(self) -> None:
         """Let go of the parent's connections. Called in a forked child; see `forks`."""
-        self._door.shut_in_child(forks.IN_CHILD)
+        self._guard.shut_in_child(forks.IN_CHILD)
         for attachment in list(self.attachments):
             attachment.abandon()
         if self._pump is not None:
             self._pump.abandon()
-        self._line.abandon()
+        self._session.abandon()
 
     # -----------------------------------------------------------------------------------------
     # Inside
 
-    def _wait_time(self, timeout: Timeout) -> WaitTime:
-        return WaitTime(self._timeout if isinstance(timeout, EllipsisType) else timeout)
+    def _wait_time(self, timeout: Timeout) -> TimeLimit:
+        return TimeLimit(self._timeout if isinstance(timeout, EllipsisType) else timeout)
 
-    def _reply(self, channel: Channel, call_id: int, name: str, wait: WaitTime) -> Reply:
+    def _reply(
+        self, connection: ClientConnection, call_id: int, name: str, wait: TimeLimit
+    ) -> Reply:
         try:
-            return channel.wait_for(call_id, wait.deadline)
+            return connection.wait_for(call_id, wait.deadline)
         except TimedOut:
-            raise channel.overdue(call_id, name, wait.seconds) from None
+            raise connection.overdue(call_id, name, wait.seconds) from None
         finally:
             self._settle()
 
@@ -424,14 +428,14 @@ class Client:
         if self._pump is not None:
             self._pump.settle()
 
-    def _moved(self) -> Pump:
-        """Return what moves the calls that no method waits for. Door open."""
+    def _ensure_pump(self) -> Pump:
+        """Return what moves the calls that no method waits for. ThreadGuard open."""
         if self._pump is None:
-            self._pump = Pump(self._door, self._limits, self._line)
+            self._pump = Pump(self._guard, self._limits, self._session)
         return self._pump
 
-    def _new_line(self) -> Line:
-        return Line(self._path, self._limits, private=self._private, others=self._others)
+    def _new_session(self) -> Session:
+        return Session(self._path, self._limits, private=self._private, others=self._others)
 
 
 # ---------------------------------------------------------------------------------------------

@@ -54,7 +54,7 @@ def seconds_of(limit: Any, what: str = "a timeout") -> float:
         return math.inf
 
 
-class WaitTime:
+class TimeLimit:
     """A time limit in seconds and when it is over, on `time.monotonic`. None: no limit."""
 
     __slots__ = ("deadline", "seconds")
@@ -156,7 +156,7 @@ class Dialer:
 
 
 def connect(
-    path: str, wait: WaitTime, *, private: bool, others: Sequence[str] = ()
+    path: str, wait: TimeLimit, *, private: bool, others: Sequence[str] = ()
 ) -> tuple[socket.socket, Credentials, str]:
     """Return what `Dialer.attempt` does, and wait for it. Raises NotPolled when time is over."""
     dialer = Dialer(path, private=private, others=others)

@@ -8,7 +8,7 @@ What is promised:
   buffers never stand still.
 * A call that is given up stays a call until its answer has come; that answer is dropped.
 
-What comes is kept for a method that waits for it (`wait_for`), or given to the call's `Taker`.
+What comes is kept for a method that waits for it (`wait_for`), or given to the call's `ReplySink`.
 It knows frames and ids, not commands; those are `client`'s.
 """
 
@@ -23,10 +23,10 @@ from collections import deque
 from collections.abc import Callable, Iterable
 from typing import Final, Protocol, TypeAlias, TypeVar
 
-from .._address.directory import shown
 from .._attach.oneself import served_behind
+from .._shown import shown_path
 from .._system.peer import Credentials, has_unread
-from .._system.reading import FIRST_READ, next_read
+from .._system.sockets import FIRST_READ, next_read_size
 from .._wire.codec import Decoder, encode
 from .._wire.framing import Payload
 from .._wire.messages import Answer, Failure, Piece
@@ -61,8 +61,8 @@ def _milliseconds(deadline: float) -> int:
     return int(seconds * 1000) + 1 if seconds < _LONGEST_WAIT else int(_LONGEST_WAIT * 1000)
 
 
-class Taker(Protocol):
-    """Whoever gets what comes for one call, as soon as it is taken; see `Channel.expect`."""
+class ReplySink(Protocol):
+    """Whoever gets what comes for one call, as it comes; see `ClientConnection.expect`."""
 
     def take(self, response: Answer | Failure | Piece) -> None:
         """Get a piece, or the reply, behind which nothing comes."""
@@ -104,15 +104,15 @@ class Outgoing:
         self.call_id = call_id
         self.data = data
         self.begun = False  # some of it was sent, so the rest must follow
-        self.taker: Taker | None = None  # of a notification: is told when all of it was sent
+        self.taker: ReplySink | None = None  # of a notification: is told when all of it was sent
 
 
-class Channel:
+class ClientConnection:
     """One connection to a server, and the calls in flight on it."""
 
     def __init__(self, path: str, limits: Limits, sock: socket.socket, server: Credentials) -> None:
         self.path = path
-        self._shown = shown(path)
+        self._shown = shown_path(path)
         self.server = server
         self.untouched = False
         """The other end had closed, and nothing of what waits has reached it: ask elsewhere."""
@@ -129,7 +129,7 @@ class Channel:
         self._out: deque[Outgoing] = deque()
         self._replies: dict[int, Reply] = {}
         self._awaited: set[int] = set()
-        self._takers: dict[int, Taker] = {}
+        self._takers: dict[int, ReplySink] = {}
         self._at_end = False  # nothing more will be received
         self._untaken = False  # frames were received and not taken
         self._last: int | None = None  # the call whose bytes were sent last; None: no call's
@@ -148,7 +148,7 @@ class Channel:
         return self._end is None
 
     @property
-    def is_at_rest(self) -> bool:
+    def is_idle(self) -> bool:
         """Whether no call is in flight and nothing waits, either way, and no look is needed at who
         polls the server."""
         return not (
@@ -183,7 +183,7 @@ class Channel:
             self.end_interrupted()
             raise
 
-    def expect(self, call_id: int, taker: Taker) -> None:
+    def expect(self, call_id: int, taker: ReplySink) -> None:
         """Give `taker` what comes for a call that was posted, and keep nothing for `wait_for`."""
         self._awaited.discard(call_id)
         if self._end is None:
@@ -230,7 +230,7 @@ class Channel:
             raise
         return frame
 
-    def expect_sent(self, frame: Outgoing, taker: Taker) -> None:
+    def expect_sent(self, frame: Outgoing, taker: ReplySink) -> None:
         """Give `taker` `SENT` when a notification was sent."""
         if frame not in self._out:
             taker.take(SENT)
@@ -506,7 +506,7 @@ class Channel:
             self._protocol.receive(data)
             self._at_end = not data
             self.more = len(data) >= self._reads
-            self._reads = next_read(self._reads, len(data), self._read_size)
+            self._reads = next_read_size(self._reads, len(data), self._read_size)
 
     @property
     def has_work(self) -> bool:

@@ -13,12 +13,13 @@ from collections.abc import Iterator
 from contextlib import ExitStack
 
 from .._system.poller import READ, make_poller
-from .._system.wakeup import Timer, Wakeup
-from .connection import Channel
-from .session import Line
+from .._system.timers import Timer
+from .._system.wakeup import Wakeup
+from .connection import ClientConnection
+from .session import Session
 
 
-class Polled:
+class ClientDescriptor:
     """What a main loop watches for a client."""
 
     def __init__(self) -> None:
@@ -32,13 +33,13 @@ class Polled:
         self._fd = self._poller.fileno()
         self._timer: Timer | None = None
         self._armed: float | None = None
-        self._watched: dict[int, tuple[Line, int]] = {}
+        self._watched: dict[int, tuple[Session, int]] = {}
 
     def fileno(self) -> int:
         """Return the descriptor; -1 after `close`."""
         return self._fd
 
-    def ready(self) -> Iterator[tuple[Line, int]]:
+    def ready(self) -> Iterator[tuple[Session, int]]:
         """Give what is ready: lines, each with a mask of the poller. Never waits."""
         for fd, mask in self._poller.poll():
             if fd in self._watched:
@@ -48,9 +49,9 @@ class Polled:
             else:
                 self._armed = -1.0  # the timer has gone off, and is armed anew or silenced
 
-    def watch(self, line: Line, channel: Channel, mask: int) -> None:
+    def watch(self, session: Session, connection: ClientConnection, mask: int) -> None:
         """Watch a line's connection for this, and for nothing else; 0: not at all."""
-        fd = channel.fileno()
+        fd = connection.fileno()
         known = self._watched.get(fd)
         if known is None:
             if mask:
@@ -58,14 +59,14 @@ class Polled:
                     self._poller.register(fd, mask)
                 except FileExistsError:  # it was, and then came an interruption
                     self._poller.modify(fd, mask)
-                self._watched[fd] = line, mask
-                channel.on_close = lambda: self._forget(fd)
+                self._watched[fd] = session, mask
+                connection.on_close = lambda: self._forget(fd)
         elif not mask:
-            channel.on_close = None
+            connection.on_close = None
             self._forget(fd)
         elif known[1] != mask:
             self._poller.modify(fd, mask)
-            self._watched[fd] = line, mask
+            self._watched[fd] = session, mask
 
     def _forget(self, fd: int) -> None:
         if self._watched.pop(fd, None) is not None and self._fd >= 0:

@@ -31,11 +31,11 @@ from ..errors import (
     UsageError,
 )
 from . import reasons
-from .connecting import WaitTime
-from .connection import Channel
+from .connecting import TimeLimit
+from .connection import ClientConnection
 from .futures import PumpedFuture, decoded
 from .pump import Pump
-from .session import Line, Pending, patient_back_off
+from .session import Pending, Session, patient_back_off
 
 P = TypeVar("P")
 R = TypeVar("R")
@@ -50,16 +50,16 @@ class Flow(Pending, Generic[P, R]):
     def __init__(
         self,
         pump: Pump,
-        line: Line,
+        session: Session,
         name: str,
         body: Payload,
         decode_piece: Callable[[Any], P],
         decode_answer: Callable[[Any], R],
-        wait: WaitTime,
+        wait: TimeLimit,
         *,
         resume: bool,
     ) -> None:
-        super().__init__(line, name, body, wait)
+        super().__init__(session, name, body, wait)
         self.deadline = math.inf  # of a wait, and nobody waits yet
         self.lost = 0
         """How many pieces were lost before those that were read: the reader was too slow."""
@@ -90,7 +90,7 @@ class Flow(Pending, Generic[P, R]):
     @property
     def wants_a_reader(self) -> bool:
         """Whether the command runs, as far as is known, and its pieces are for whoever asks."""
-        return not self._over and self._each is None and not self._pump.door.is_shut
+        return not self._over and self._each is None and not self._pump.guard.is_shut
 
     def wait(self) -> None:
         """Wait for the next piece, or the end, or until the time is over."""
@@ -121,7 +121,7 @@ class Flow(Pending, Generic[P, R]):
         self.holder = None
         self.await_next()
         self._pump.arrange()
-        if self._pump.door.is_shut and not self._pump.own:  # there is no poll that would tell it
+        if self._pump.guard.is_shut and not self._pump.own:  # there is no poll that would tell it
             self._pump.close()
         return self._each
 
@@ -140,10 +140,10 @@ class Flow(Pending, Generic[P, R]):
     @property
     def notes(self) -> deque[Callable[[], None]]:
         """What the client does when it is used next."""
-        return self._pump.door.notes
+        return self._pump.guard.notes
 
     def abandon(self) -> None:
-        """End it, because nobody holds it any more. Door open."""
+        """End it, because nobody holds it any more. ThreadGuard open."""
         if self.wants_a_reader:
             self._pump.withdraw(self)
 
@@ -157,7 +157,7 @@ class Flow(Pending, Generic[P, R]):
             if lost or gap:
                 self._unread[0] = item, 0, False
             if len(self._unread) == _READ_ON + 1:
-                self._pump.fill(self.line, full=False)
+                self._pump.fill(self.session, full=False)
             try:
                 piece = decoded(self.name, self._decode_piece, item)
             except InternalError as error:
@@ -210,7 +210,7 @@ class Flow(Pending, Generic[P, R]):
             self._gap = False
             self._back_off = patient_back_off()
             if len(self._unread) >= _MOST_UNREAD:
-                self._pump.fill(self.line, full=True)
+                self._pump.fill(self.session, full=True)
             self._ready()
         elif isinstance(response, Answer):
             self._reply = response
@@ -218,10 +218,10 @@ class Flow(Pending, Generic[P, R]):
         else:
             self._fail(response.error)
 
-    def posted(self, channel: Channel) -> None:
+    def posted(self, connection: ClientConnection) -> None:
         """Note where it is in flight."""
         self._away = None
-        super().posted(channel)
+        super().posted(connection)
 
     def lose(self, end: Callable[[], Exception]) -> None:
         """Learn that nothing will come."""
@@ -231,12 +231,14 @@ class Flow(Pending, Generic[P, R]):
     def overdue(self) -> Exception:
         """Give it up because its time is over, and return what is known of it. Never waits."""
         self._resume = False
-        channel = self.channel
+        connection = self.connection
         error = super().overdue()
         if self._away is not None:
             return self._away
-        if self._has_spoken and channel is not None:
-            return reasons.no_more_pieces(channel.path, channel.server, self.name, self.seconds)
+        if self._has_spoken and connection is not None:
+            return reasons.no_more_pieces(
+                connection.path, connection.server, self.name, self.seconds
+            )
         return error
 
     def give_up(self) -> None:
@@ -262,23 +264,23 @@ class Flow(Pending, Generic[P, R]):
             self._pump.ready[self] = None
 
     def _fail(self, error: Exception) -> None:
-        if self._resume and _comes_back(error) and not self._pump.door.is_shut:
+        if self._resume and _comes_back(error) and not self._pump.guard.is_shut:
             self._away = error
-            self._gap = self._gap or self.channel is not None
-            self.line.start_later(self, self._back_off.next())
+            self._gap = self._gap or self.connection is not None
+            self.session.retry_later(self, self._back_off.next())
         else:
             self._finish(error)
 
     def _finish(self, error: Exception | None) -> None:
         self._error = error
-        self.channel = None
+        self.connection = None
         self.deadline = math.inf
-        self.line.is_over = True
+        self.session.is_over = True
         self._over = True
         self.holder = None
         # An interruption may come from here on. What it leaves undone, `Pump.settle` does.
         self._ready()
-        self._pump.release(self.line)
+        self._pump.release(self.session)
 
 
 class _Each(PumpedFuture[R], Generic[P, R]):

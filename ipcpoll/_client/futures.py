@@ -19,10 +19,10 @@ from .._schema.answers import Subscription
 from .._wire.framing import Payload
 from .._wire.messages import Answer, Failure, Piece, call_payload
 from ..errors import InternalError
-from .connecting import WaitTime, seconds_of
-from .connection import Channel, Outgoing
+from .connecting import TimeLimit, seconds_of
+from .connection import ClientConnection, Outgoing
 from .pump import Pump
-from .session import Line, Pending
+from .session import Pending, Session
 
 P = TypeVar("P")
 R = TypeVar("R")
@@ -101,20 +101,20 @@ class PumpedFuture(Future[R]):
         return 0
 
 
-class Submitted(PumpedFuture[R], Pending):
+class CallFuture(PumpedFuture[R], Pending):
     """The answer of a submitted call. Made by `Client.submit`."""
 
     def __init__(
         self,
         pump: Pump,
-        line: Line,
+        session: Session,
         name: str,
         body: Payload,
         decode: Callable[[Any], R],
-        wait: WaitTime,
+        wait: TimeLimit,
     ) -> None:
         PumpedFuture.__init__(self, pump)
-        Pending.__init__(self, line, name, body, wait)
+        Pending.__init__(self, session, name, body, wait)
         self._decode = decode
         self._come: Answer | Failure | Callable[[], Exception] | None = None
 
@@ -164,12 +164,12 @@ class Submitted(PumpedFuture[R], Pending):
     def give_up(self) -> None:
         """Cancel the call at the server."""
         super().give_up()
-        self.channel = None
+        self.connection = None
         if self.cancelled():
             self._tell()
 
     def _end(self, come: Answer | Failure | Callable[[], Exception]) -> None:
-        self.channel = None
+        self.connection = None
         self.deadline = math.inf
         self._come = come
         self._pump.ready[self] = None
@@ -184,34 +184,34 @@ class Submitted(PumpedFuture[R], Pending):
         return True
 
 
-class SubmittedNotification(Submitted[None]):
+class NotificationFuture(CallFuture[None]):
     """Done when the kernel has a notification. For clients that await."""
 
     _frame: Outgoing
 
-    def post(self, channel: Channel) -> None:
+    def post(self, connection: ClientConnection) -> None:
         """Let it wait to be sent. Raises FrameTooLarge."""
-        self._frame = channel.post_notification(call_payload(b"", self._body))
+        self._frame = connection.post_notification(call_payload(b"", self._body))
 
-    def is_unsent(self, channel: Channel) -> bool:
+    def is_unsent(self, connection: ClientConnection) -> bool:
         """Return whether not a byte of it was sent."""
-        return channel.waits(self._frame)
+        return connection.waits(self._frame)
 
-    def posted(self, channel: Channel) -> None:
+    def posted(self, connection: ClientConnection) -> None:
         """Note where it waits to be sent."""
-        self.channel = channel
-        channel.expect_sent(self._frame, self)
+        self.connection = connection
+        connection.expect_sent(self._frame, self)
 
     def overdue(self) -> Exception:
         """Take it back because its time is over, and return what is known of it. Never waits."""
-        channel = self.channel
-        if channel is None:
+        connection = self.connection
+        if connection is None:
             return super().overdue()
-        return channel.overdue_notification(self._frame, self.name, self.seconds)
+        return connection.overdue_notification(self._frame, self.name, self.seconds)
 
     def give_up(self) -> None:
         """Take it back, if nothing of it was sent."""
-        if self.channel is not None:
+        if self.connection is not None:
             self._frame.taker = None
-            self.channel.take_back(self._frame)
+            self.connection.take_back(self._frame)
         super().give_up()

@@ -16,24 +16,23 @@ from collections.abc import Callable, Iterable, Iterator
 from itertools import islice
 from typing import Any, TypeVar
 
-from .._schema.command import Command
-from .._schema.commands import CommandType, resolve
-from .._system.guard import Door
+from .._schema.commands import Command, CommandType, resolve
+from .._system.guard import ThreadGuard
 from .._wire import codec
 from .._wire.messages import Answer, Failure
 from ..errors import UsageError
-from .connecting import WaitTime
-from .connection import Channel, Reply
+from .connecting import TimeLimit
+from .connection import ClientConnection, Reply
 from .futures import decoded
-from .session import Line
+from .session import Session
 
 T = TypeVar("T")
 
 
-def post_call(channel: Channel, command: Command[Any, Any]) -> int:
+def post_call(connection: ClientConnection, command: Command[Any, Any]) -> int:
     """Let a command wait to be sent; return the id of its call."""
-    call_id = channel.new_id()
-    channel.post(call_id, resolve(type(command)).encode_call(codec.encode(call_id), command))
+    call_id = connection.new_id()
+    connection.post(call_id, resolve(type(command)).encode_call(codec.encode(call_id), command))
     return call_id
 
 
@@ -50,18 +49,18 @@ class Answers:
 
     def __init__(
         self,
-        door: Door,
-        line: Line,
-        wait_time: Callable[[], WaitTime],
-        reply_to: Callable[[Channel, int, str, WaitTime], Reply],
+        guard: ThreadGuard,
+        session: Session,
+        wait_time: Callable[[], TimeLimit],
+        reply_to: Callable[[ClientConnection, int, str, TimeLimit], Reply],
         settle: Callable[[], None],
     ) -> None:
-        self._door = door
-        self._line = line
+        self._guard = guard
+        self._session = session
         self._wait_time = wait_time
         self._reply_to = reply_to
         self._settle = settle
-        self._channel: Channel | None = None
+        self._connection: ClientConnection | None = None
         self._in_flight: deque[tuple[int, CommandType]] = deque()
         self._thread = threading.get_ident()
 
@@ -90,57 +89,57 @@ class Answers:
     def _post(self, batch: list[Command[Any, Any]]) -> None:
         """Post a batch: on the connection of the earlier ones, else on one that works."""
         self._thread = threading.get_ident()
-        with self._door:
-            channel = self._channel
-            if channel is None:
-                self._line.post(lambda to: self._post_first(to, batch), self._wait_time())
+        with self._guard:
+            connection = self._connection
+            if connection is None:
+                self._session.post(lambda to: self._post_first(to, batch), self._wait_time())
             else:
-                self._post_calls(channel, batch)
-                channel.send()
+                self._post_calls(connection, batch)
+                connection.send()
 
-    def _post_first(self, channel: Channel, batch: list[Command[Any, Any]]) -> None:
+    def _post_first(self, connection: ClientConnection, batch: list[Command[Any, Any]]) -> None:
         self._in_flight.clear()  # of a connection that had been closed by the other end
-        self._channel = channel
-        self._post_calls(channel, batch)
+        self._connection = connection
+        self._post_calls(connection, batch)
 
-    def _post_calls(self, channel: Channel, batch: list[Command[Any, Any]]) -> None:
+    def _post_calls(self, connection: ClientConnection, batch: list[Command[Any, Any]]) -> None:
         """Post all of a batch, or, when one of them can't be carried, none."""
         before = len(self._in_flight)
         try:
             for command in batch:
                 command_type = resolve(type(command))
                 # It is noted before it is in flight: an interruption must not lose it.
-                call_id = channel.new_id()
+                call_id = connection.new_id()
                 self._in_flight.append((call_id, command_type))
-                channel.post(call_id, command_type.encode_call(codec.encode(call_id), command))
+                connection.post(call_id, command_type.encode_call(codec.encode(call_id), command))
         except BaseException:
             while len(self._in_flight) > before:
-                channel.give_up(self._in_flight.pop()[0])
+                connection.give_up(self._in_flight.pop()[0])
             raise
 
     def _replies(self) -> list[tuple[CommandType, Reply]]:
         """Wait for the first reply; return it, and those that have come with it."""
-        in_flight, channel = self._in_flight, self._channel
-        assert channel is not None
-        with self._door:
+        in_flight, connection = self._in_flight, self._connection
+        assert connection is not None
+        with self._guard:
             call_id, command_type = in_flight[0]
-            replies = [self._reply_to(channel, call_id, command_type.name, self._wait_time())]
+            replies = [self._reply_to(connection, call_id, command_type.name, self._wait_time())]
             # Those that have come with it need not be waited for.
-            replies += channel.come(call_id for call_id, _ in islice(in_flight, 1, None))
+            replies += connection.come(call_id for call_id, _ in islice(in_flight, 1, None))
         return [(in_flight.popleft()[1], reply) for reply in replies]
 
     def _leave(self) -> None:
         """Give up what is in flight: now, or when the client is used next."""
         if self._in_flight:
-            self._door.leave_note(self._give_up)
+            self._guard.leave_note(self._give_up)
             if self._thread == threading.get_ident():
                 # Closed, or a method is inside, in the midst of which the garbage collector struck.
-                with contextlib.suppress(UsageError), self._door:
+                with contextlib.suppress(UsageError), self._guard:
                     pass  # whoever comes in follows the notes
 
     def _give_up(self) -> None:
-        while self._in_flight and self._channel is not None:
-            self._channel.give_up(self._in_flight[0][0])
+        while self._in_flight and self._connection is not None:
+            self._connection.give_up(self._in_flight[0][0])
             self._in_flight.popleft()
         self._settle()
 

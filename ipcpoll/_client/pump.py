@@ -27,14 +27,14 @@ import weakref
 from collections.abc import Callable
 from typing import Any
 
-from .._system.guard import IN_USE, Door
+from .._system.guard import IN_USE, ThreadGuard
 from .._system.poller import HANGUP, READ, WRITE
 from ..errors import UsageError
 from ..limits import Limits
 from .connecting import seconds_of
 from .connection import MOST_LATE, TimedOut
-from .descriptor import Polled
-from .session import Line, Pending
+from .descriptor import ClientDescriptor
+from .session import Pending, Session
 
 _MOST_JOINED = 16  # calls that are sent together
 _MOST_TAKEN = 16  # frames that are taken of a connection before what has come is handed over
@@ -44,19 +44,19 @@ _FEW = 64  # moments that are not worth sorting out
 class Pump:
     """The calls in flight that no method waits for, and the lines that they use."""
 
-    def __init__(self, door: Door, limits: Limits, main: Line) -> None:
-        self.door = door
+    def __init__(self, guard: ThreadGuard, limits: Limits, main: Session) -> None:
+        self.guard = guard
         self.ready: dict[Pending, None] = {}
         """What has come and waits to be handed over."""
         self.thread = threading.get_ident()
         """The client's thread."""
         self._poll_seconds = limits.poll_seconds
-        self._lines: dict[Line, None] = {main: None}
-        self._full: set[Line] = set()  # not to be read now
-        self._row: dict[Line, None] = {}  # lines with frames to take
+        self._sessions: dict[Session, None] = {main: None}
+        self._full: set[Session] = set()  # not to be read now
+        self._row: dict[Session, None] = {}  # lines with frames to take
         self.own = False
         """Whether a step of a poll's own is taken; else the program's code runs."""
-        self._polled: Polled | None = None
+        self._polled: ClientDescriptor | None = None
         self._polls = 0  # on the stack
         # When the time of which call is over. What ended, or has more time by now, is sorted out
         # as it comes to the top. Weakly, or it would keep answers alive.
@@ -74,33 +74,33 @@ class Pump:
     @property
     def pending(self) -> bool:
         """Whether work was left that is known of."""
-        return bool(self.ready or self._row or self.door.notes)
+        return bool(self.ready or self._row or self.guard.notes)
 
     def next_deadline(self) -> float | None:
         """Return the next moment at which there is something to do; None: there is none."""
         call = self._next_call()
         moment = math.inf if call is None else call.deadline
-        for line in self._lines:
-            if line.waiting:
-                moment = min(moment, line.retry_at)
+        for session in self._sessions:
+            if session.waiting:
+                moment = min(moment, session.retry_at)
         return None if moment == math.inf else moment
 
     def start(self, pending: Pending) -> None:
-        """Send a call, or let it wait for a connection. Raises FrameTooLarge. Door open."""
-        line = pending.line
+        """Send a call, or let it wait for a connection. Raises FrameTooLarge. ThreadGuard open."""
+        session = pending.session
         self.thread = threading.get_ident()
-        self._lines[line] = None
-        line.start(pending)
+        self._sessions[session] = None
+        session.start(pending)
         self.remind(pending)
-        if self._polls and len(line.begun) < _MOST_JOINED:
+        if self._polls and len(session.begun) < _MOST_JOINED:
             self.expect_a_loop()  # sent together at the end of the poll, or of one inside it
             return
-        line.send_begun()
-        channel = line.channel
+        session.send_begun()
+        connection = session.connection
         if self._polled is not None and (
-            channel is None
-            or channel.on_close is None
-            or channel.wants_room
+            connection is None
+            or connection.on_close is None
+            or connection.wants_room
             or self.ready
             or self._polled.is_late(pending.deadline)
         ):
@@ -130,7 +130,7 @@ class Pump:
         turns = 0
         if self.own:
             raise UsageError(IN_USE)
-        with self.door:
+        with self.guard:
             self.thread = threading.get_ident()
             polled = self._in_loop()
         polls = self._polls
@@ -138,7 +138,7 @@ class Pump:
             self.own = True
             self._polls = polls + 1
             self._inside(self._take_in, polled)
-            while (self.ready or self._row) and not self.door.is_shut:
+            while (self.ready or self._row) and not self.guard.is_shut:
                 if self.ready:
                     turns += 1
                     self._deliver()
@@ -155,19 +155,19 @@ class Pump:
             finally:
                 self._polls = polls
                 self.own = False
-                if self.door.is_shut:
-                    self.door.follow_notes()
+                if self.guard.is_shut:
+                    self.guard.follow_notes()
         return turns
 
     def _inside(self, step: Callable[..., None], *args: Any) -> None:
         """Take a step with the door open; not, if a signal handler has closed the client."""
         is_inside = False
         try:
-            with self.door:
+            with self.guard:
                 is_inside = True
                 step(*args)
         except UsageError:
-            if is_inside or not self.door.is_shut:
+            if is_inside or not self.guard.is_shut:
                 raise
 
     def running_out(self, function: Callable[..., object], *args: object) -> None:
@@ -185,35 +185,35 @@ class Pump:
             pending.deliver()
         finally:
             self.own = before
-            if self.door.is_shut and not before:
-                self.door.follow_notes()
+            if self.guard.is_shut and not before:
+                self.guard.follow_notes()
 
     def hurry(self) -> None:
         """Let whoever waits wait no more. Legal in signal handlers."""
-        for line in list(self._lines):
-            line.hurry()
+        for session in list(self._sessions):
+            session.hurry()
 
     def settle(self) -> None:
-        """Send what was begun, and let the descriptor say what there is to do. Door open."""
-        for line in list(self._lines):
-            if line.begun:
-                line.send_begun()
-            if line.is_over:
-                self.release(line)  # which was interrupted
+        """Send what was begun, and let the descriptor say what there is to do. ThreadGuard open."""
+        for session in list(self._sessions):
+            if session.begun:
+                session.send_begun()
+            if session.is_over:
+                self.release(session)  # which was interrupted
         polled = self._polled
         if polled is None:
             return
-        for line in list(self._lines):
-            channel = line.channel
-            if channel is None:
+        for session in list(self._sessions):
+            connection = session.connection
+            if connection is None:
                 continue
-            if not channel.usable:
-                line.drop()
+            if not connection.usable:
+                session.drop()
                 continue
-            if channel.has_work and line not in self._full:
-                self._row[line] = None
-            mask = 0 if line in self._full else READ
-            polled.watch(line, channel, mask | (WRITE if channel.wants_room else 0))
+            if connection.has_work and session not in self._full:
+                self._row[session] = None
+            mask = 0 if session in self._full else READ
+            polled.watch(session, connection, mask | (WRITE if connection.wants_room else 0))
         polled.arm(self.next_deadline())
         if self.pending:
             polled.wakeup.signal()
@@ -222,13 +222,13 @@ class Pump:
 
     def close(self) -> None:
         """Close every connection, and hand over that they are closed."""
-        for line in list(self._lines):
-            line.end()
+        for session in list(self._sessions):
+            session.end()
         if self._polled is not None:
             self._polled.close()
         self._row.clear()
         self._moments.clear()
-        self._lines.clear()
+        self._sessions.clear()
         while self.ready:
             self._deliver()
 
@@ -236,8 +236,8 @@ class Pump:
         """Close the descriptors in a forked child, and touch nothing that the parent shares."""
         if self._polled is not None:
             self._polled.close()
-        for line in self._lines:
-            line.abandon()
+        for session in self._sessions:
+            session.abandon()
 
     # -----------------------------------------------------------------------------------------
     # For futures and streams
@@ -252,7 +252,7 @@ class Pump:
 
         What comes for others waits for the next poll.
         """
-        with self.door:
+        with self.guard:
             try:
                 self.thread = threading.get_ident()
                 self._wait(pending, until)
@@ -264,10 +264,10 @@ class Pump:
 
         Any thread may ask for that, and the garbage collector, in the midst of anything.
         """
-        self.door.leave_note(lambda: self.withdraw(pending))
+        self.guard.leave_note(lambda: self.withdraw(pending))
         if self.is_mine:
             try:
-                with self.door:
+                with self.guard:
                     return  # whoever comes in follows the notes
             except UsageError:
                 pass  # closed, or a method is inside
@@ -275,7 +275,7 @@ class Pump:
             self._polled.wakeup.wake()
 
     def withdraw(self, pending: Pending) -> None:
-        """Cancel a call. Door open."""
+        """Cancel a call. ThreadGuard open."""
         pending.deadline = math.inf
         self.ready.pop(pending, None)
         pending.give_up()
@@ -284,9 +284,9 @@ class Pump:
 
     def arrange(self) -> None:
         """Let the descriptor say what there is to do, after a change from outside of a poll."""
-        if self._polled is not None and not self.door.is_shut:
+        if self._polled is not None and not self.guard.is_shut:
             # Who is inside settles before it leaves.
-            with contextlib.suppress(UsageError), self.door:
+            with contextlib.suppress(UsageError), self.guard:
                 self.settle()
 
     def expect_a_loop(self) -> None:
@@ -294,55 +294,55 @@ class Pump:
         if self._polls and self._polled is not None:
             self._polled.wakeup.signal()
 
-    def release(self, line: Line) -> None:
+    def release(self, session: Session) -> None:
         """Forget a line, whose call is over."""
-        line.end()
-        self._lines.pop(line, None)
-        self._row.pop(line, None)
-        self._full.discard(line)
+        session.end()
+        self._sessions.pop(session, None)
+        self._row.pop(session, None)
+        self._full.discard(session)
 
-    def fill(self, line: Line, *, full: bool) -> None:
+    def fill(self, session: Session, *, full: bool) -> None:
         """Stop reading a line, or go on."""
         if full:
-            self._full.add(line)
-        elif line in self._full:
-            self._full.discard(line)
-            if line.channel is not None and line.channel.has_work:
-                self._row[line] = None
+            self._full.add(session)
+        elif session in self._full:
+            self._full.discard(session)
+            if session.connection is not None and session.connection.has_work:
+                self._row[session] = None
             self.arrange()
 
     # -----------------------------------------------------------------------------------------
     # Inside
 
-    def _in_loop(self) -> Polled:
+    def _in_loop(self) -> ClientDescriptor:
         if self._polled is None:
-            self._polled = Polled()
+            self._polled = ClientDescriptor()
             self.settle()
         return self._polled
 
-    def _take_in(self, polled: Polled) -> None:
-        for line in list(self._lines):
-            if line.begun:
-                line.send_begun()
-        for line, mask in polled.ready():
-            channel = line.channel
-            if channel is None:
+    def _take_in(self, polled: ClientDescriptor) -> None:
+        for session in list(self._sessions):
+            if session.begun:
+                session.send_begun()
+        for session, mask in polled.ready():
+            connection = session.connection
+            if connection is None:
                 continue
             if mask & WRITE:
-                channel.send()
-            if mask & (READ | HANGUP) and line not in self._full:
-                channel.receive()
-                if channel.has_work:
-                    self._row[line] = None
+                connection.send()
+            if mask & (READ | HANGUP) and session not in self._full:
+                connection.receive()
+                if connection.has_work:
+                    self._row[session] = None
         now = time.monotonic()
-        for line in list(self._lines):
-            if line.waiting and line.retry_at <= now:
-                line.attempt()
+        for session in list(self._sessions):
+            if session.waiting and session.retry_at <= now:
+                session.attempt()
         late = 0
         while (call := self._next_call()) is not None and call.deadline <= now:
-            channel = call.channel
-            more = channel is not None and late < MOST_LATE and channel.receive()
-            while channel is not None and channel.take():
+            connection = call.connection
+            more = connection is not None and late < MOST_LATE and connection.receive()
+            while connection is not None and connection.take():
                 pass  # what has come in time counts
             late += 1
             if not more:
@@ -381,46 +381,46 @@ class Pump:
 
         Until the first moment if there is something to hand over, else until the second.
         """
-        line = next(iter(self._row), None)
-        if line is None:  # it was given up just now
+        session = next(iter(self._row), None)
+        if session is None:  # it was given up just now
             return
-        del self._row[line]
-        channel = line.channel
-        if channel is None or line in self._full:
+        del self._row[session]
+        connection = session.connection
+        if connection is None or session in self._full:
             return
         for _ in range(_MOST_TAKEN):
-            if not channel.take():
-                if channel.more:
-                    channel.receive()
+            if not connection.take():
+                if connection.more:
+                    connection.receive()
                 break
-            if line in self._full or time.monotonic() >= (until if self.ready else patience):
+            if session in self._full or time.monotonic() >= (until if self.ready else patience):
                 break
-        if channel.has_work:
-            self._row[line] = None  # at the end
+        if connection.has_work:
+            self._row[session] = None  # at the end
 
     def _wait(self, pending: Pending, until: float) -> None:
         late = 0
-        if pending.line.begun:
-            pending.line.send_begun()
-        while not pending.has_come and not self.door.is_shut:
+        if pending.session.begun:
+            pending.session.send_begun()
+        while not pending.has_come and not self.guard.is_shut:
             now = time.monotonic()
-            channel = pending.channel
+            connection = pending.connection
             end = min(pending.deadline, until)
-            if channel is None:
-                line = pending.line
-                if now >= end or pending not in line.waiting:
+            if connection is None:
+                session = pending.session
+                if now >= end or pending not in session.waiting:
                     break
-                if now < line.retry_at:
-                    line.refuse_oneself(end)
-                    time.sleep(min(line.retry_at, end) - now)
+                if now < session.retry_at:
+                    session.refuse_oneself(end)
+                    time.sleep(min(session.retry_at, end) - now)
                 else:
-                    line.attempt()
+                    session.attempt()
                 continue
-            if channel.take():
+            if connection.take():
                 continue
-            if not channel.usable:
-                pending.line.drop()  # and so tell who was not told, behind an interruption
-                if pending.channel is channel:
+            if not connection.usable:
+                pending.session.drop()  # and so tell who was not told, behind an interruption
+                if pending.connection is connection:
                     break
                 continue
             if now >= end:
@@ -428,7 +428,7 @@ class Pump:
                 if late > MOST_LATE:
                     break
             try:
-                channel.wait_for_others(end)
+                connection.wait_for_others(end)
             except TimedOut:
                 break
         if not pending.has_come and time.monotonic() >= pending.deadline:

@@ -12,7 +12,7 @@ import stat
 from collections.abc import Callable, Sequence
 
 from .._address import elsewhere, lockfile
-from .._address.directory import shown
+from .._shown import shown_path
 from .._system.peer import Credentials, is_stopped, named
 from ..errors import (
     CommandError,
@@ -31,10 +31,10 @@ def nothing_there(path: str, others: Sequence[str] = (), *, is_name: bool = Fals
 
     `others` are the places of the same name at which nobody serves either.
     """
-    where = " nor at ".join([shown(path), *others])
+    where = " nor at ".join([shown_path(path), *others])
     parent = os.path.dirname(path)
     if not is_name and not os.path.isdir(parent):
-        where += f", and no directory {shown(parent)}: is the path right?"
+        where += f", and no directory {shown_path(parent)}: is the path right?"
     there = elsewhere.found([path, *others], is_name=is_name)
     return NotRunning(f"the program does not run: there is no socket at {where}{there}")
 
@@ -46,9 +46,9 @@ def nobody_listens(path: str, others: Sequence[str] = (), *, is_name: bool = Fal
     except OSError:
         return nothing_there(path, others, is_name=is_name)  # it was removed just now
     if not is_socket:
-        return NotRunning(f"the program does not run: this is no socket: {shown(path)}")
+        return NotRunning(f"the program does not run: this is no socket: {shown_path(path)}")
     ended = named(lockfile.owner(path))
-    where = " nor at ".join([shown(path), *others])
+    where = " nor at ".join([shown_path(path), *others])
     there = elsewhere.found([path, *others], is_name=is_name)
     return StaleSocket(
         f"{ended} serves no more and has left its socket behind: nobody listens at {where}{there}"
@@ -59,7 +59,7 @@ def other_user(path: str, who: Credentials) -> UntrustedPeer:
     """Return the error for a server that runs under another uid."""
     return UntrustedPeer(
         f"{named(who.pid)} belongs to user {who.uid}, this process to user {os.geteuid()}; "
-        f"nothing was sent ({shown(path)})"
+        f"nothing was sent ({shown_path(path)})"
     )
 
 
@@ -67,13 +67,13 @@ def not_allowed(path: str) -> UntrustedPeer:
     """Return the error for a socket that this user may not connect to."""
     return UntrustedPeer(
         f"user {os.geteuid()} may not connect: the socket, or a directory above it, is closed to "
-        f"this user; nothing was sent ({shown(path)})"
+        f"this user; nothing was sent ({shown_path(path)})"
     )
 
 
 def unsafe_directory(path: str, directory: str, fault: str) -> UntrustedPeer:
     """Return the error for the directory of a name that is not this user's alone."""
-    return UntrustedPeer(f"{shown(directory)} {fault}; nothing was sent ({shown(path)})")
+    return UntrustedPeer(f"{shown_path(directory)} {fault}; nothing was sent ({shown_path(path)})")
 
 
 def backlog_full(path: str, seconds: float) -> NotPolled:
@@ -81,7 +81,7 @@ def backlog_full(path: str, seconds: float) -> NotPolled:
     who = _alive(lockfile.owner(path, alive=True))
     return NotPolled(
         f"{who} and has not taken in this connection within {_shown(seconds)} s, "
-        f"its backlog is full; nothing was sent ({shown(path)})"
+        f"its backlog is full; nothing was sent ({shown_path(path)})"
     )
 
 

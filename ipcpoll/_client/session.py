@@ -23,8 +23,8 @@ from .._wire.messages import call_payload
 from ..errors import FrameTooLarge, NotPolled
 from ..limits import Limits
 from . import reasons
-from .connecting import BackOff, Dialer, WaitTime, connect
-from .connection import Channel
+from .connecting import BackOff, Dialer, TimeLimit, connect
+from .connection import ClientConnection
 
 if TYPE_CHECKING:
     import socket
@@ -46,12 +46,12 @@ class Pending(ABC):
     answer is waited for; a `deadline` may be moved.
     """
 
-    def __init__(self, line: Line, name: str, body: Payload, wait: WaitTime) -> None:
-        self.line = line
+    def __init__(self, session: Session, name: str, body: Payload, wait: TimeLimit) -> None:
+        self.session = session
         self.name = name
         self.seconds = wait.seconds
         self.deadline = wait.deadline
-        self.channel: Channel | None = None
+        self.connection: ClientConnection | None = None
         """Where it is in flight; None: it waits for a connection, or is over."""
         self.call_id = 0
         self._body = body
@@ -63,52 +63,52 @@ class Pending(ABC):
 
     @abstractmethod
     def take(self, response: Answer | Failure | Piece) -> None:
-        """See `channel.Taker`."""
+        """See `channel.ReplySink`."""
 
     @abstractmethod
     def lose(self, end: Callable[[], Exception]) -> None:
-        """See `channel.Taker`."""
+        """See `channel.ReplySink`."""
 
     @abstractmethod
     def deliver(self) -> None:
         """Hand over what has come, one thing; this calls functions of the program."""
 
-    def post(self, channel: Channel) -> None:
+    def post(self, connection: ClientConnection) -> None:
         """Let it wait to be sent. Raises FrameTooLarge."""
-        self.call_id = call_id = channel.new_id()
-        channel.post(call_id, call_payload(codec.encode(call_id), self._body))
+        self.call_id = call_id = connection.new_id()
+        connection.post(call_id, call_payload(codec.encode(call_id), self._body))
 
-    def is_unsent(self, channel: Channel) -> bool:
+    def is_unsent(self, connection: ClientConnection) -> bool:
         """Return whether not a byte of it was sent."""
-        return channel.is_unsent(self.call_id)
+        return connection.is_unsent(self.call_id)
 
-    def posted(self, channel: Channel) -> None:
+    def posted(self, connection: ClientConnection) -> None:
         """Note where it is in flight."""
-        self.channel = channel
-        channel.expect(self.call_id, self)
+        self.connection = connection
+        connection.expect(self.call_id, self)
 
     def overdue(self) -> Exception:
         """Give it up because its time is over, and return what is known of it. Never waits."""
-        channel = self.channel
-        if channel is None:
-            return self.line.overdue(self)
-        return channel.overdue(self.call_id, self.name, self.seconds)
+        connection = self.connection
+        if connection is None:
+            return self.session.overdue(self)
+        return connection.overdue(self.call_id, self.name, self.seconds)
 
     def give_up(self) -> None:
         """Cancel it and forget it. Never waits."""
-        if self.channel is None:
-            self.line.withdraw(self)
+        if self.connection is None:
+            self.session.withdraw(self)
         elif self.call_id:
-            self.channel.give_up(self.call_id)
+            self.connection.give_up(self.call_id)
 
 
-class Line:
+class Session:
     """A connection to the server at `path`, or the way to one."""
 
     def __init__(
         self, path: str, limits: Limits, *, private: bool, others: Sequence[str] = ()
     ) -> None:
-        self.channel: Channel | None = None
+        self.connection: ClientConnection | None = None
         """The connection that was made last."""
         self.retry_at = 0.0
         """When the next attempt to connect is due, while something waits for it."""
@@ -123,20 +123,20 @@ class Line:
         self._private = private
         self._others = others
         self._dialer: Dialer | None = None
-        self._wait: WaitTime | None = None  # of a method that blocks
+        self._wait: TimeLimit | None = None  # of a method that blocks
         self._is_hurried = False
 
     # -----------------------------------------------------------------------------------------
     # For methods that block
 
-    def at_rest(self) -> Channel | None:
+    def idle_connection(self) -> ClientConnection | None:
         """Return the connection, if it is there and nothing goes on there."""
-        channel = self.channel
-        return None if channel is None or self.begun or not channel.is_at_rest else channel
+        connection = self.connection
+        return None if connection is None or self.begun or not connection.is_idle else connection
 
     def post(
-        self, post: Callable[[Channel], T], wait: WaitTime, *, answered: bool = True
-    ) -> tuple[Channel, T]:
+        self, post: Callable[[ClientConnection], T], wait: TimeLimit, *, answered: bool = True
+    ) -> tuple[ClientConnection, T]:
         """Post something on a connection that works; return that and what `post` returned.
 
         If it is `answered`, which will be waited for, raises UsageError where the calling thread is
@@ -144,18 +144,18 @@ class Line:
         """
         if self.begun:
             self.send_begun()
-        channel = self.channel
-        if channel is not None and channel.usable:
+        connection = self.connection
+        if connection is not None and connection.usable:
             if answered:
-                channel.refuse_oneself(wait.deadline, _NOTHING_SENT)
-            posted = post(channel)
+                connection.refuse_oneself(wait.deadline, _NOTHING_SENT)
+            posted = post(connection)
             try:
-                channel.send()
+                connection.send()
             except BaseException:
-                channel.end_interrupted()  # or what was posted would be sent with a later call
+                connection.end_interrupted()  # or what was posted would be sent with a later call
                 raise
-            if not channel.untouched:
-                return channel, posted
+            if not connection.untouched:
+                return connection, posted
         self.drop()
         self._wait = wait
         if answered:
@@ -168,16 +168,16 @@ class Line:
             if self._is_hurried:
                 raise reasons.closed_here() from None
             raise
-        channel = self._connected(*made)
+        connection = self._connected(*made)
         if answered:
-            channel.refuse_oneself(wait.deadline, _NOTHING_SENT)
-        posted = post(channel)
+            connection.refuse_oneself(wait.deadline, _NOTHING_SENT)
+        posted = post(connection)
         try:
-            channel.send()
+            connection.send()
         except BaseException:
-            channel.end_interrupted()
+            connection.end_interrupted()
             raise
-        return channel, posted
+        return connection, posted
 
     def refuse_oneself(self, deadline: float) -> None:
         """Raise UsageError if who calls would wait, until then, for its own thread."""
@@ -190,13 +190,13 @@ class Line:
 
     def start(self, pending: Pending) -> None:
         """Let it wait to be sent, by `send_begun`, or for a connection. Raises FrameTooLarge."""
-        channel = self.channel
-        if self.begun and channel is not None and not channel.usable:
+        connection = self.connection
+        if self.begun and connection is not None and not connection.usable:
             self.send_begun()
-        if channel is not None and channel.usable and not self.waiting:
+        if connection is not None and connection.usable and not self.waiting:
             try:
                 self.begun.append(pending)  # first: an interruption must leave nobody without it
-                pending.post(channel)
+                pending.post(connection)
             except BaseException:
                 if pending in self.begun:
                     self.begun.remove(pending)
@@ -211,15 +211,15 @@ class Line:
         so for ever (no memory, or a server that closes whatever it accepts).
         """
         begun = self.begun[:]
-        channel = self.channel
-        if channel is not None and begun:
-            channel.send()
+        connection = self.connection
+        if connection is not None and begun:
+            connection.send()
             unsent = []
             for pending in begun:  # they stay in the list: an interruption must not lose them
-                if not channel.usable and pending.is_unsent(channel):
+                if not connection.usable and pending.is_unsent(connection):
                     unsent.append(pending)
                 else:
-                    pending.posted(channel)
+                    pending.posted(connection)
             self.begun = self.begun[len(begun) :]
             if unsent and fresh:
                 self.waiting = self.waiting + unsent
@@ -236,10 +236,10 @@ class Line:
             self._dialer = None
             self.attempt()
 
-    def start_later(self, pending: Pending, pause: float) -> None:
+    def retry_later(self, pending: Pending, pause: float) -> None:
         """Let it wait for a connection that is tried for after so many seconds."""
         self.drop()
-        pending.channel = None
+        pending.connection = None
         if pending not in self.waiting:  # it may be told twice of the end of a connection
             self.waiting.append(pending)
         self._dialer = None
@@ -247,8 +247,8 @@ class Line:
 
     def attempt(self) -> None:
         """Try once to connect, and send what waits."""
-        if self.channel is not None:  # what waits was posted there, in part, and interrupted
-            self.channel.end_interrupted()
+        if self.connection is not None:  # what waits was posted there, in part, and interrupted
+            self.connection.end_interrupted()
             self.send_begun()
             self.drop()
         if self._dialer is None:
@@ -281,8 +281,8 @@ class Line:
             self.waiting.remove(pending)
         if pending in self.begun:
             self.begun.remove(pending)
-            if self.channel is not None:
-                pending.posted(self.channel)
+            if self.connection is not None:
+                pending.posted(self.connection)
                 pending.give_up()
 
     # -----------------------------------------------------------------------------------------
@@ -293,22 +293,22 @@ class Line:
         self._is_hurried = True
         if self._wait is not None:
             self._wait.deadline = 0.0
-        if self.channel is not None:
-            self.channel.hurry()
+        if self.connection is not None:
+            self.connection.hurry()
 
     def drop(self) -> None:
         """Close the connection. Idempotent."""
-        channel = self.channel
-        if channel is not None:
-            channel.close()
-            if self.channel is channel:  # else one that was lost with it has made another
-                self.channel = None
+        connection = self.connection
+        if connection is not None:
+            connection.close()
+            if self.connection is connection:  # else one that was lost with it has made another
+                self.connection = None
 
     def abandon(self) -> None:
         """Close the connection in a forked child, and tell nobody."""
-        channel, self.channel = self.channel, None
-        if channel is not None:
-            channel.abandon()
+        connection, self.connection = self.connection, None
+        if connection is not None:
+            connection.abandon()
 
     def end(self) -> None:
         """Close the connection, and end what waits for one. Idempotent."""
@@ -320,18 +320,18 @@ class Line:
     def _new_dialer(self) -> Dialer:
         return Dialer(self._path, private=self._private, others=self._others)
 
-    def _connected(self, sock: socket.socket, server: Credentials, path: str) -> Channel:
+    def _connected(self, sock: socket.socket, server: Credentials, path: str) -> ClientConnection:
         self._dialer = None
-        channel = self.channel = Channel(path, self._limits, sock, server)
+        connection = self.connection = ClientConnection(path, self._limits, sock, server)
         if self._is_hurried:
-            channel.hurry()
+            connection.hurry()
         if self.waiting:
             waiting, self.waiting = self.waiting, []
             done = 0
             try:
                 for pending in waiting:
                     try:
-                        pending.post(channel)
+                        pending.post(connection)
                     except FrameTooLarge as error:
                         pending.lose(_always(error.with_traceback(None)))
                     else:
@@ -339,10 +339,10 @@ class Line:
                     done += 1
             except BaseException:
                 self.waiting = waiting[done:]  # the others are unsent, and wait soon again
-                channel.end_interrupted()
+                connection.end_interrupted()
                 raise
             self.send_begun(fresh=True)
-        return channel
+        return connection
 
 
 def _always(error: Exception) -> Callable[[], Exception]:

@@ -72,9 +72,9 @@ class Kind(Enum):
     """When an answer comes, as its annotation says."""
 
     PLAIN = auto()  # with the return of `process`
-    LATER = auto()  # a future, a Deferred or a coroutine: when it is done
-    STEPS = auto()  # a generator: pieces, then the answer
-    ASYNC_STEPS = auto()  # an asynchronous generator
+    FUTURE = auto()  # a future, a Deferred or a coroutine: when it is done
+    GENERATOR = auto()  # a generator: pieces, then the answer
+    ASYNC_GENERATOR = auto()  # an asynchronous generator
     TOPIC = auto()  # a subscription: pieces until the topic ends
 
 
@@ -89,10 +89,10 @@ class Promise(NamedTuple):
 
 
 _GENERATORS: Final[dict[Any, Kind]] = {
-    collections.abc.Generator: Kind.STEPS,
-    collections.abc.Iterator: Kind.STEPS,
-    collections.abc.AsyncGenerator: Kind.ASYNC_STEPS,
-    collections.abc.AsyncIterator: Kind.ASYNC_STEPS,
+    collections.abc.Generator: Kind.GENERATOR,
+    collections.abc.Iterator: Kind.GENERATOR,
+    collections.abc.AsyncGenerator: Kind.ASYNC_GENERATOR,
+    collections.abc.AsyncIterator: Kind.ASYNC_GENERATOR,
     Subscription: Kind.TOPIC,
 }
 
@@ -116,14 +116,14 @@ def _promise_of(process: Callable[..., Any], annotation: Any, place: str) -> Pro
     kind = _GENERATORS.get(origin) if isinstance(origin, type) else None
     decorated, process = process, inspect.unwrap(process)
     if inspect.iscoroutinefunction(process):
-        return Promise(Kind.LATER, annotation)
+        return Promise(Kind.FUTURE, annotation)
     if _runs_generators(decorated):
         if origin is collections.abc.Generator and len(args) > 2:
-            return Promise(Kind.LATER, args[2])  # of the function; decorated, it gives a Deferred
+            return Promise(Kind.FUTURE, args[2])  # of the function; decorated, it gives a Deferred
         process = decorated
-    if inspect.isgeneratorfunction(process) and kind is not Kind.STEPS:
+    if inspect.isgeneratorfunction(process) and kind is not Kind.GENERATOR:
         raise TypeError(f"{place}: a generator is annotated `Generator[…]` or `Iterator[…]`")
-    if inspect.isasyncgenfunction(process) and kind is not Kind.ASYNC_STEPS:
+    if inspect.isasyncgenfunction(process) and kind is not Kind.ASYNC_GENERATOR:
         raise TypeError(
             f"{place}: an asynchronous generator is annotated `AsyncIterator[…]` "
             "or `AsyncGenerator[…]`"
@@ -136,11 +136,11 @@ def _promise_of(process: Callable[..., Any], annotation: Any, place: str) -> Pro
     if origin is collections.abc.Coroutine:
         if len(args) < 3:
             raise TypeError(f"{place}: `Coroutine` does not say what the answer is")
-        return Promise(Kind.LATER, args[2])
+        return Promise(Kind.FUTURE, args[2])
     if origin is collections.abc.Awaitable or (isinstance(origin, type) and is_future(origin)):
         if not args:
             raise TypeError(f"{place}: `{origin.__name__}` does not say what the answer is")
-        return Promise(Kind.LATER, args[0])
+        return Promise(Kind.FUTURE, args[0])
     return Promise(Kind.PLAIN, annotation)
 
 

@@ -48,6 +48,7 @@ from collections.abc import Callable, Sequence
 from typing import Any, Final, TypeAlias
 
 from .._wire import codec
+from .._wire.messages import SHORT_HEAD
 from .forms import Form
 
 Read: TypeAlias = "Callable[[bytes, int, int | None], tuple[Any, ...] | None]"
@@ -89,7 +90,7 @@ def specialize(
         "cls": cls,
         "name": name,
         # All that is the same in each call; a `%` in it would be a form of its own.
-        "form": b"\x83%b" + b"%b".join(_literal(same) for same in _joined(prefix, keys)),
+        "form": SHORT_HEAD + b"%b" + b"%b".join(_literal(same) for same in _joined(prefix, keys)),
         "item": codec.encode,
         "new": object.__new__,
         "exact": _EXACT,

@@ -25,11 +25,13 @@ import types
 import typing
 from collections.abc import Iterable, Iterator
 from datetime import datetime
-from typing import Any, TypeAlias, Union
+from typing import Any, Generic, Protocol, TypeAlias, TypeVar, Union
 
 import msgspec
 
+from .._shown import shown_value
 from .._wire import codec
+from .._wire.messages import SHORT_HEAD
 from ..errors import InvalidArguments, UnknownCommand, UnsafeDependency, WireError
 from .annotations import (
     Reader,
@@ -41,7 +43,6 @@ from .annotations import (
 )
 from .answers import Kind, promise_of
 from .codegen import TEXTS, specialize
-from .constraints import shown
 from .forms import (
     SCALARS,
     Either,
@@ -53,6 +54,28 @@ from .forms import (
     is_limited,
     unknown_name,
 )
+
+Ctx_contra = TypeVar("Ctx_contra", contravariant=True)
+Answer_co = TypeVar("Answer_co", covariant=True)
+
+
+class Command(Protocol, Generic[Ctx_contra, Answer_co]):
+    """A dataclass that knows how to process itself.
+
+    The annotations of its fields and of `process`'s return *are* the schema; a missing one is a
+    TypeError when the server is built. The annotation of `ctx` is not resolved, so its type may be
+    imported under ``TYPE_CHECKING``.
+    """
+
+    def process(self, ctx: Ctx_contra, /) -> Answer_co:
+        """Do it, and return the answer.
+
+        Runs on the thread that polls, inside `Server.poll`; while it runs the program's loop
+        stands still. It may raise `CommandError` to refuse, close the server, or open a nested
+        main loop, in which the other connections are served.
+        """
+        ...
+
 
 CommandClasses: TypeAlias = "type | types.UnionType | Iterable[type]"
 _TOO_DEEP = "is nested too deeply, or holds itself"
@@ -170,8 +193,13 @@ class CommandType:
         prefix = self.prefix
         if written < len(self._names):
             prefix = codec.encode(self.name) + codec.map_head(written)
-        whole = (b"\x83", call_id, prefix, *parts)
+        whole = (SHORT_HEAD, call_id, prefix, *parts)
         return whole if is_large else b"".join(whole)
+
+    def encode_body(self, command: Any) -> codec.Item:
+        """Return what follows the id in the payload of a call. Raises as `encode_call`."""
+        # With an empty id the head of the array stands before it, as one byte or as one part.
+        return self.encode_call(b"", command)[1:]
 
     def encode_piece(self, value: Any) -> bytes:
         """Return one piece of the answer as one CBOR item. Raises as `encode_answer`."""
@@ -336,7 +364,7 @@ class _AnswerType:
         if self._form is not None:
             inner = self._form.members if isinstance(self._form, Either) else [self._form]
             words += [form.words for form in inner]
-        return f"must be {either(words)}, not {shown(value)}"
+        return f"must be {either(words)}, not {shown_value(value)}"
 
     def decode(self, plain: Any) -> Any:
         if plain.__class__ in self._as_is:

@@ -16,13 +16,14 @@ An object counts as a constraint when
 
 from __future__ import annotations
 
-import builtins
 import math
 import re
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any, Final, NamedTuple
 
 import msgspec
+
+from .._shown import shown_value
 
 NUMBER, LENGTH, PATTERN, ZONE = "number", "length", "pattern", "zone"
 """What a constraint looks at."""
@@ -92,7 +93,7 @@ class Constraint(NamedTuple):
             return f"must have {self.words} {_unit(kind, self.words)}, not {len(plain)}"
         if kind not in ((int, float) if self.subject == NUMBER else (str,)) or self.holds(plain):
             return None
-        return f"must {self.words}, not {shown(plain)}"
+        return f"must {self.words}, not {shown_value(plain)}"
 
 
 def constraints_of(metadata: Iterable[Any]) -> Iterator[Constraint]:
@@ -128,31 +129,6 @@ def is_foreign(thing: object) -> bool:
 def packages_of(cls: type) -> set[str]:
     """Return the packages that a class and its bases come from."""
     return {base.__module__.partition(".")[0] for base in cls.__mro__}
-
-
-def shown(value: Any) -> str:
-    """Return a value as a sentence shows it: a scalar as Python writes it, 40 characters at most.
-
-    What can be long is named by its kind, and what is of no known kind by its class.
-    """
-    kind = type(value)
-    if kind is str or kind is bytes:
-        text = repr(value[:_SHOWN])
-        return text if len(value) <= _SHOWN else text + "…"
-    if kind is int and not -(10**_SHOWN) < value < 10**_SHOWN:  # of most digits it is slow
-        return "an int of many digits"
-    if kind in (int, float, bool, type(None)):
-        return repr(value)
-    if kind in _NAMES:
-        return _NAMES[kind]
-    name = kind.__qualname__[:80]
-    if getattr(builtins, name, kind) is not kind:  # numpy has a `bool` too
-        name = f"{kind.__module__[:80]}.{name}"
-    return f"a value of type `{name}`"
-
-
-_SHOWN: Final = 40
-_NAMES: Final[dict[type, str]] = {list: "a list", dict: "a map", tuple: "a tuple"}
 
 
 def _is_meant(item: Any, kind: type) -> bool:

@@ -27,8 +27,9 @@ from uuid import UUID
 
 import msgspec
 
+from .._shown import shown_value
 from .._wire.diagnosis import INT_MAX, INT_MIN, shorten
-from .constraints import LENGTH, NUMBER, PATTERN, ZONE, Constraint, shown
+from .constraints import LENGTH, NUMBER, PATTERN, ZONE, Constraint
 
 Check: TypeAlias = Callable[[Any], None]
 
@@ -126,12 +127,12 @@ class Form(ABC):
 
     def wrong(self, plain: Any) -> Unfit:
         """Return why a plain value is refused."""
-        return Unfit(f"must be {self.words}, not {shown(plain)}")
+        return Unfit(f"must be {self.words}, not {shown_value(plain)}")
 
     def unlike(self, value: Any) -> Unfit:
         """Return why a value is refused."""
         words = self.name or self.words
-        return Unfit(f"must be {words}, not {shown(value)}{_hint(value, self.classes)}")
+        return Unfit(f"must be {words}, not {shown_value(value)}{_hint(value, self.classes)}")
 
 
 def is_limited(form: Form) -> bool:
@@ -204,7 +205,7 @@ class Float(Form):
         except OverflowError:
             number = math.inf
         if number != value:
-            raise Unfit(f"must be a float, and none equals {shown(value)}", ValueError)
+            raise Unfit(f"must be a float, and none equals {shown_value(value)}", ValueError)
         return number
 
     def explain(self, plain: Any, *, lenient: bool) -> None:
@@ -335,7 +336,7 @@ class Choice(Form):
 
 
 def _one_of(plains: list[Any]) -> str:
-    text = ", ".join(map(shown, plains))
+    text = ", ".join(map(shown_value, plains))
     if len(text) > _MANY:
         text = text[:_MANY].rpartition(",")[0] + ", …"
     return f"one of {text}" if len(plains) > 1 else text
@@ -356,7 +357,7 @@ class Bare(Form):
             return BARE_MAP.plain(value)
         elif kind not in SCALARS:
             raise Unfit(
-                f"is {shown(value)}; without an annotation only None, bool, int, float, str, "
+                f"is {shown_value(value)}; without an annotation only None, bool, int, float, str, "
                 "bytes, list and dict are carried" + _hint(value, _PLAIN)
             )
         return value
@@ -428,7 +429,7 @@ class Array(Form):
             try:
                 self._item.explain(item, lenient=lenient)
                 if self._hashes and type(item) in (list, dict) and isinstance(self._item, Bare):
-                    raise Unfit(f"is {shown(item)}, which can't stand in a set")
+                    raise Unfit(f"is {shown_value(item)}, which can't stand in a set")
             except Unfit as unfit:
                 unfit.within(f"[{index}]")
                 raise
@@ -526,11 +527,11 @@ class Map(Form):
             except Unfit as unfit:
                 raise Unfit(f"has a key that {unfit.sentence}", unfit.kind) from None
             if text in plain:
-                raise Unfit(f"has two keys that travel as {shown(text)}", ValueError)
+                raise Unfit(f"has two keys that travel as {shown_value(text)}", ValueError)
             try:
                 plain[text] = self._value.plain(item)
             except Unfit as unfit:
-                unfit.within(f"[{shown(key)}]")
+                unfit.within(f"[{shown_value(key)}]")
                 raise
         if self._may_merge:
             self._refuse_twice(plain, self._keys(plain))
@@ -549,14 +550,14 @@ class Map(Form):
             if self._is_int:
                 for text, key in zip(plain, keys, strict=True):
                     if not INT_MIN <= key <= INT_MAX:
-                        raise Unfit(f"has the key {shown(text)}, which {_RANGE}", ValueError)
+                        raise Unfit(f"has the key {shown_value(text)}, which {_RANGE}", ValueError)
             if self._key.check is not None:
                 for text, key in zip(plain, keys, strict=True):
                     try:
                         # Constraints look at plain values; of a date that is its text.
                         self._key.check(key if type(key) in SCALARS else text)
                     except Unfit as unfit:
-                        words = f"has the key {shown(text)}, which {unfit.sentence}"
+                        words = f"has the key {shown_value(text)}, which {unfit.sentence}"
                         raise Unfit(words, unfit.kind) from None
         check = self._value.check
         if check is not None:
@@ -564,7 +565,7 @@ class Map(Form):
                 try:
                     check(item)
                 except Unfit as unfit:
-                    unfit.within(f"[{shown(key)}]")
+                    unfit.within(f"[{shown_value(key)}]")
                     raise
 
     def explain(self, plain: Any, *, lenient: bool) -> None:
@@ -573,8 +574,8 @@ class Map(Form):
         fits = self._keys(plain) is not None
         for key, item in plain.items():
             if not fits and self._keys({key: None}) is None:
-                raise Unfit(f"has the key {shown(key)}, which must be {self._key.words}")
-            _explain(self._value, item, f"[{shown(key)}]", lenient)
+                raise Unfit(f"has the key {shown_value(key)}, which must be {self._key.words}")
+            _explain(self._value, item, f"[{shown_value(key)}]", lenient)
 
     def _keys(self, plain: dict[str, Any]) -> Any:
         """Return the keys that the texts stand for; None where one stands for none."""

@@ -22,7 +22,7 @@ from .._address.listener import Listener
 from .._system.log import Log
 from .._system.poller import READ, Poller
 from .._system.sockets import above_stdio
-from .._system.wakeup import Deadline, Deadlines
+from .._system.timers import Deadline, Deadlines
 from ..limits import Limits
 
 _FEW: Final = 8

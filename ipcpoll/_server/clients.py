@@ -7,7 +7,7 @@ What is promised:
   never blocks. The log has a line for each kind of end that the server decides.
 * All connections together hold at most ``max_buffered`` bytes.
 * Sets change in one step each, so that an interruption leaves none of them halved. A connection
-  that is being changed is marked (`Connection.in_hand`), and `drop_interrupted` finds it.
+  that is being changed is marked (`ServerConnection.in_hand`), and `drop_interrupted` finds it.
 
 Who has the next turn is decided in `round`, which owns the row in which they wait.
 """
@@ -32,8 +32,8 @@ from .._wire.protocol import ServerProtocol
 from ..errors import Busy, CommandError, ShuttingDown
 from ..limits import Limits
 from .acceptor import Acceptor
-from .connection import SEND_FLAGS, Connection
-from .jobs import CLOSED, LateCall
+from .connection import SEND_FLAGS, ServerConnection
+from .jobs import CLOSED, Job
 
 COUNTED: Final = ("accepted", "refused", "untrusted", "evicted", "turns", "faults", "dropped")
 
@@ -64,16 +64,16 @@ class Clients:
         self._clock = clock
         self._decoder = Decoder()
         self._read = read
-        self.connections: dict[int, Connection] = {}
+        self.connections: dict[int, ServerConnection] = {}
         # Ordered sets, see above.
-        self.row: OrderedDict[Connection | LateCall, None] = OrderedDict()
+        self.row: OrderedDict[ServerConnection | Job, None] = OrderedDict()
         """Who has work, in the order of their turns: connections, and late calls that can go on."""
-        self.dirty: dict[Connection, None] = {}
+        self.dirty: dict[ServerConnection, None] = {}
         """Who has answers that no send has seen yet."""
         self.held = 0
         """Bytes that all connections hold together."""
         self.counts: Counter[str] = Counter()
-        self.forsake: Callable[[Connection], None] = lambda _: None
+        self.forsake: Callable[[ServerConnection], None] = lambda _: None
         """Ends the late calls of a connection that was closed."""
         self.closed = False
 
@@ -92,7 +92,7 @@ class Clients:
                 self.turn_away(sock, f"{self._most} clients, which is its limit")
                 return
             protocol = ServerProtocol(self._limits, self._decoder, self._read)
-            connection = Connection(sock, peer, protocol, self._poller, self._limits)
+            connection = ServerConnection(sock, peer, protocol, self._poller, self._limits)
         except OSError as error:  # ENOSPC, ENOMEM: epoll_ctl(2) takes no more
             self._log.warning("register", f"a new connection can't be watched: {error}")
             sock.close()
@@ -130,7 +130,7 @@ class Clients:
     # -----------------------------------------------------------------------------------------
     # Room
 
-    def account(self, connection: Connection) -> None:
+    def account(self, connection: ServerConnection) -> None:
         """Count what a connection holds now, and make room if all together hold too much."""
         self._count(connection)
         if self.held > self._limits.max_buffered:
@@ -138,7 +138,7 @@ class Clients:
             self._count(connection)
             self._make_room()
 
-    def _count(self, connection: Connection) -> None:
+    def _count(self, connection: ServerConnection) -> None:
         held = connection.held
         self.held += held - connection.accounted
         connection.accounted = held
@@ -172,20 +172,20 @@ class Clients:
                 return True
         return False
 
-    def _evict(self, connection: Connection, why: str) -> None:
+    def _evict(self, connection: ServerConnection, why: str) -> None:
         self.counts["evicted"] += 1
         self._say_last(connection, Busy(f"the server {why}"), _EVICTED)
 
     # -----------------------------------------------------------------------------------------
     # Going
 
-    def drop(self, connection: Connection) -> None:
+    def drop(self, connection: ServerConnection) -> None:
         """Unregister and close. Idempotent, also when it was interrupted."""
         connection.close()
         if connection.failure is not None:
             self._log.warning("failed", f"a client was closed: {connection.failure}")
             connection.failure = None
-        if connection.late and not self.closed:
+        if connection.jobs and not self.closed:
             self.forsake(connection)
         self.held -= connection.accounted
         connection.accounted = 0
@@ -210,11 +210,13 @@ class Clients:
                 self.drop(connection)
         self.held = sum(connection.accounted for connection in self.connections.values())
 
-    def say_farewell(self, connection: Connection) -> None:
+    def say_farewell(self, connection: ServerConnection) -> None:
         """Tell a client that the server closes, and close its connection."""
         self._say_last(connection, ShuttingDown(_FAREWELL), CLOSED)
 
-    def _say_last(self, connection: Connection, error: CommandError, begun: CommandError) -> None:
+    def _say_last(
+        self, connection: ServerConnection, error: CommandError, begun: CommandError
+    ) -> None:
         """End every call of a connection with an error, by one send, and close it.
 
         `error` is for the calls that had not begun, `begun` for each of the others.
@@ -231,11 +233,11 @@ class Clients:
                 self._log.warning("cut", "a client was closed that did not read its answers")
         self.drop(connection)
 
-    def _tell_begun(self, connection: Connection, error: CommandError) -> None:
+    def _tell_begun(self, connection: ServerConnection, error: CommandError) -> None:
         """Tell each late call of a connection that it is ended; but not what is on the stack."""
         protocol = connection.protocol
-        for call_id, late in (connection.late or {}).items():
-            if not (late.lingers or late.on_the_stack) and call_id in protocol.calls:
+        for call_id, job in (connection.jobs or {}).items():
+            if not (job.lingers or job.on_the_stack) and call_id in protocol.calls:
                 connection.queue(protocol.error(call_id, error))
 
     def turn_away_all(self, listener: Listener) -> None:
@@ -250,8 +252,8 @@ class Clients:
         # perhaps in the midst of this.
         self.drop_interrupted("an interruption", sys.maxsize)
         for connection in list(self.connections.values()):
-            late = (connection.late or {}).values()
-            if connection.busy or any(each.lingers for each in late):
+            job = (connection.jobs or {}).values()
+            if connection.busy or any(each.lingers for each in job):
                 if connection.protocol.can_send:
                     self._tell_begun(connection, CLOSED)
                 connection.unwatch()

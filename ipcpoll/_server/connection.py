@@ -18,7 +18,7 @@ from typing import Any, Final
 
 from .._system.peer import Credentials
 from .._system.poller import READ, WRITE, Poller, has_hung_up
-from .._system.reading import FIRST_READ, next_read
+from .._system.sockets import FIRST_READ, next_read_size
 from .._wire.protocol import ServerProtocol
 from ..limits import KIB, Limits
 
@@ -29,7 +29,7 @@ MOST_SENT: Final = 256 * KIB
 SEND_FLAGS: Final = getattr(socket, "MSG_NOSIGNAL", 0)
 
 
-class Connection:
+class ServerConnection:
     """One accepted connection. Its flags are read and set by the round."""
 
     __slots__ = (
@@ -52,7 +52,7 @@ class Connection:
         "finished_a_frame",
         "hung_up",
         "in_hand",
-        "late",
+        "jobs",
         "muted",
         "protocol",
         "readable",
@@ -84,7 +84,7 @@ class Connection:
         self.readable = False  # there may be something to read
         self.busy = 0  # its command is running, in a poll of this depth
         self.in_hand = False  # it is being changed: not whole, if an exception comes now
-        self.late: dict[int, Any] | None = None  # its calls that are answered later, by id
+        self.jobs: dict[int, Any] | None = None  # its calls that are answered later, by id
         self.muted = False  # was seen ready while it might not be read
         self.finished_a_frame = False
         self.ended = False  # end of file, or the framing is lost: nothing more is read
@@ -136,7 +136,7 @@ class Connection:
         """Whether nothing is left to be done but to close it."""
         return (
             not self.busy
-            and not self.late
+            and not self.jobs
             and (self.ended or (self.hung_up and not self.readable))
             and not self.protocol.waiting
             and (self.hung_up or not self.unsent)
@@ -217,7 +217,7 @@ class Connection:
         filled = len(data) >= size
         self.readable = filled or self.hung_up
         if filled or size > FIRST_READ:
-            self._reads = next_read(size, len(data), self._read_size)
+            self._reads = next_read_size(size, len(data), self._read_size)
         return data
 
     def take_in(self, data: bytes | None, now: float) -> None:

@@ -25,12 +25,14 @@ from typing import Any, Final, ParamSpec, TypeVar
 
 from .._schema.commands import CommandType
 from .._system.log import Log, describe
-from .._system.peer import Credentials, reset_caller, set_caller
-from .._system.wakeup import Deadline, Deadlines, Wakeup
+from .._system.peer import Credentials
+from .._system.timers import Deadline, Deadlines
+from .._system.wakeup import Wakeup
 from .._wire.messages import Call
 from ..errors import Cancelled, CommandError, InternalError, ShuttingDown
-from . import replies as calls
-from .connection import Connection
+from . import replies
+from .caller import reset_caller, set_caller
+from .connection import ServerConnection
 from .running import Running
 from .work import CoroutineHost, NoCoroutines, Progress, Work, make_work
 
@@ -51,7 +53,7 @@ GONE: Final = Cancelled.of_one_that_began("the client went away")
 """Why the work of a client that has gone is given up. Nobody is there to read it."""
 
 
-class LateCall:
+class Job:
     """One call in flight. As `caller`'s authority it says who asks, while it lasts."""
 
     __slots__ = (
@@ -69,7 +71,7 @@ class LateCall:
         "work",
     )
 
-    def __init__(self, call: Call, command: CommandType, connection: Connection) -> None:
+    def __init__(self, call: Call, command: CommandType, connection: ServerConnection) -> None:
         self.call = call._replace(fields={})  # they would count for nobody's memory
         self.command = command
         # A notification belongs to nobody: it goes on when its client has gone.
@@ -97,7 +99,7 @@ class LateCall:
         return connection is not None and (connection.hung_up or not connection.has_room)
 
 
-class LateCalls:
+class Jobs:
     """The late calls of one server."""
 
     def __init__(
@@ -117,19 +119,19 @@ class LateCalls:
         self._log = log
         self._clock = clock
         self._poll_seconds = poll_seconds
-        self.deliver: Callable[[Connection, list[bytes]], None] = lambda *_: None
+        self.deliver: Callable[[ServerConnection, list[bytes]], None] = lambda *_: None
         """Sends what a call that lingers has made, and ends its connection behind the last."""
         self.host = CoroutineHost()
-        self._all: dict[LateCall, None] = {}
-        self._told: deque[LateCall] = deque()  # those that can go on, as `tell` says
+        self._all: dict[Job, None] = {}
+        self._told: deque[Job] = deque()  # those that can go on, as `tell` says
         self._woken = False  # `tell` has woken the server since it last looked
-        self.parked: dict[Connection, dict[LateCall, None]] = {}
+        self.parked: dict[ServerConnection, dict[Job, None]] = {}
         """Those that could go on, and whose client has no room."""
-        self.notifications: dict[LateCall, None] = {}
+        self.notifications: dict[Job, None] = {}
         """Those that nobody waits for. They go on when their clients have gone."""
         # Those that linger and wait to be told. Whoever takes one out of here drives it: a future
         # may be finished by another thread just when this one looks.
-        self._lingering: dict[LateCall, None] = {}
+        self._lingering: dict[Job, None] = {}
         self._closed = False
 
     def __len__(self) -> int:
@@ -143,40 +145,44 @@ class LateCalls:
     # -----------------------------------------------------------------------------------------
     # Beginning
 
-    def begin(self, connection: Connection, call: Call, later: calls.Later) -> bytes | None:
+    def begin(
+        self, connection: ServerConnection, call: Call, later: replies.PromisedAnswer
+    ) -> bytes | None:
         """Let a call be answered later; return its error when it can't be."""
-        late = LateCall(call, later.command, connection)
+        job = Job(call, later.command, connection)
         protocol = connection.protocol
-        before = set_caller(late)  # a coroutine keeps it
-        late.on_the_stack = connection.busy  # its first step may be taken in here, and may close
+        before = set_caller(job)  # a coroutine keeps it
+        job.on_the_stack = connection.busy  # its first step may be taken in here, and may close
         try:
-            late.work = self._running_out(
+            job.work = self._running_out(
                 make_work, later.command, later.promised, call.call_id, self.host
             )
-            self._list(late)
-            ready = self._running_out(late.work.begin, self._tell_of(late))
+            self._list(job)
+            ready = self._running_out(job.work.begin, self._tell_of(job))
         except (KeyboardInterrupt, SystemExit):
-            late.end = GONE  # its client is closed for it; a notification has its last turn
+            job.end = GONE  # its client is closed for it; a notification has its last turn
             raise
         except BaseException as error:
-            self._give_up(late, connection.busy)
+            self._give_up(job, connection.busy)
             if isinstance(error, NoCoroutines):
-                return calls.fail(call, InternalError(_NO_LOOP % call.name), protocol, self._log)
-            return calls.raised(call, error, protocol, self._log)
+                return replies.reply_error(
+                    call, InternalError(_NO_LOOP % call.name), protocol, self._log
+                )
+            return replies.reply_raised(call, error, protocol, self._log)
         finally:
-            late.on_the_stack = 0
+            job.on_the_stack = 0
             reset_caller(before)
         if self._closed:  # in its `process`, or in here
-            return b"".join(self._drive(late, connection.busy)) or None
-        if ready or late.end is not None:
-            self._row[late] = None
-        if late.connection is not None and not protocol.can_send:
-            self._end_at_its_turn(late, GONE)
+            return b"".join(self._drive(job, connection.busy)) or None
+        if ready or job.end is not None:
+            self._row[job] = None
+        if job.connection is not None and not protocol.can_send:
+            self._end_at_its_turn(job, GONE)
         elif call.call_id is not None and call.timeout is not None:
             sentence = f"the call's time limit of {call.timeout:g} s passed before its answer"
-            late.deadline = self._deadlines.add(
+            job.deadline = self._deadlines.add(
                 call.arrived + call.timeout,
-                lambda: self._end_at_its_turn(late, Cancelled.of_one_that_began(sentence)),
+                lambda: self._end_at_its_turn(job, Cancelled.of_one_that_began(sentence)),
             )
         return None
 
@@ -189,30 +195,30 @@ class LateCalls:
         finally:
             running.own = before
 
-    def _list(self, late: LateCall) -> None:
-        self._all[late] = None
-        connection = late.connection
+    def _list(self, job: Job) -> None:
+        self._all[job] = None
+        connection = job.connection
         if connection is not None:
-            if connection.late is None:
-                connection.late = {}
-            assert late.call.call_id is not None
-            connection.late[late.call.call_id] = late
+            if connection.jobs is None:
+                connection.jobs = {}
+            assert job.call.call_id is not None
+            connection.jobs[job.call.call_id] = job
         else:
-            self.notifications[late] = None
+            self.notifications[job] = None
 
-    def _tell_of(self, late: LateCall) -> Callable[[], None]:
+    def _tell_of(self, job: Job) -> Callable[[], None]:
         # Weakly: a future that a generator waited for outlives its call, and keeps this.
-        reference = weakref.ref(late)
+        reference = weakref.ref(job)
 
         def tell() -> None:
-            late = reference()
+            job = reference()
             # What is to be ended is in the row, or on the stack; its cancel tells of itself here.
-            if late is None or not late.busy or late.end is not None:
+            if job is None or not job.busy or job.end is not None:
                 return
             if self._closed:
-                self._go_on_lingering(late)
+                self._go_on_lingering(job)
                 return
-            self._told.append(late)
+            self._told.append(job)
             # Before it takes the list, the server says that it was not woken; so either it finds
             # this one there, or it is woken again.
             if not self._woken:
@@ -229,69 +235,69 @@ class LateCalls:
         self._woken = False
         told = self._told
         while told:
-            late = told[0]
-            if late.busy:
-                self._row[late] = None
+            job = told[0]
+            if job.busy:
+                self._row[job] = None
             told.popleft()  # last: an interruption must lose nobody
 
-    def park(self, late: LateCall) -> None:
+    def park(self, job: Job) -> None:
         """Let it wait until its client has room."""
-        assert late.connection is not None
-        self.parked.setdefault(late.connection, {})[late] = None
+        assert job.connection is not None
+        self.parked.setdefault(job.connection, {})[job] = None
 
-    def unpark(self, connection: Connection) -> None:
+    def unpark(self, connection: ServerConnection) -> None:
         """Let those go on that waited for room, if there is some now."""
         if connection.takes_pieces:
-            for late in self.parked[connection]:
-                if late.busy:
-                    self._row[late] = None
+            for job in self.parked[connection]:
+                if job.busy:
+                    self._row[job] = None
             del self.parked[connection]
 
-    def advance(self, late: LateCall, depth: int) -> list[bytes] | None:
+    def advance(self, job: Job, depth: int) -> list[bytes] | None:
         """Go one step on with one that has its turn; return what is to be sent.
 
         `depth` says how many polls are on the stack. None: it had nothing to do. Raises
         KeyboardInterrupt and SystemExit, as the program's own code does.
         """
-        frames = self._step(late, depth) if late.end is None else []
-        if late.end is None or not late.busy:
+        frames = self._step(job, depth) if job.end is None else []
+        if job.end is None or not job.busy:
             return frames
-        if late.end is CLOSED:  # in this step
-            return (frames or []) + self._drive(late, depth)
-        return (frames or []) + self._ended_by(late, late.end, depth)
+        if job.end is CLOSED:  # in this step
+            return (frames or []) + self._drive(job, depth)
+        return (frames or []) + self._ended_by(job, job.end, depth)
 
-    def _step(self, late: LateCall, depth: int) -> list[bytes] | None:
-        work = late.work
+    def _step(self, job: Job, depth: int) -> list[bytes] | None:
+        work = job.work
         assert work is not None
-        call, command = late.call, late.command
-        protocol = None if late.connection is None else late.connection.protocol
-        before = set_caller(late)
-        late.on_the_stack = depth
+        call, command = job.call, job.command
+        protocol = None if job.connection is None else job.connection.protocol
+        before = set_caller(job)
+        job.on_the_stack = depth
         value: Any
         try:
             progress, value = self._running_out(work.advance)
         except (KeyboardInterrupt, SystemExit):
-            late.end = GONE
+            job.end = GONE
             raise
         except BaseException as error:
             progress, value = Progress.FAILED, error
         finally:
-            late.on_the_stack = 0
+            job.on_the_stack = 0
             reset_caller(before)
         if progress is Progress.WAIT:
             return None
         if progress is Progress.ENDED:
-            self._forget(late)
+            self._forget(job)
             if protocol is None:
                 return []
-            return _listed(calls.answer(call, command, value, protocol, self._log))
+            return _listed(replies.reply_with(call, command, value, protocol, self._log))
         if progress is Progress.FAILED:
-            self._forget(late)
+            self._forget(job)
             if type(value).__name__ == "CancelledError":  # each kind of future has its own class
                 why = Cancelled.of_one_that_began(f"{call.name} was cancelled by the program")
-                return _listed(calls.fail(call, why, protocol, self._log))
-            return _listed(calls.raised(call, value, protocol, self._log))
-        self._row[late] = None
+                return _listed(replies.reply_error(call, why, protocol, self._log))
+            return _listed(replies.reply_raised(call, value, protocol, self._log))
+        self._row[job] = None
         if progress is Progress.AGAIN or protocol is None or not protocol.can_send:
             return []
         assert call.call_id is not None
@@ -302,42 +308,42 @@ class LateCalls:
         except (KeyboardInterrupt, SystemExit):
             raise
         except BaseException as error:
-            self._give_up(late, depth)
-            return _listed(calls.unfit(call, error, protocol, self._log, "piece"))
+            self._give_up(job, depth)
+            return _listed(replies.reply_unfit(call, error, protocol, self._log, "piece"))
 
-    def _ended_by(self, late: LateCall, why: CommandError, depth: int) -> list[bytes]:
+    def _ended_by(self, job: Job, why: CommandError, depth: int) -> list[bytes]:
         """End one whose answer is not wanted any more."""
         frame = None
-        connection = late.connection
+        connection = job.connection
         if connection is not None and not connection.closed:
-            frame = calls.fail(late.call, why, connection.protocol, self._log)
-        self._give_up(late, depth)
+            frame = replies.reply_error(job.call, why, connection.protocol, self._log)
+        self._give_up(job, depth)
         return _listed(frame)
 
     # -----------------------------------------------------------------------------------------
     # Ending
 
-    def cancel(self, connection: Connection, call_id: int, depth: int) -> list[bytes]:
+    def cancel(self, connection: ServerConnection, call_id: int, depth: int) -> list[bytes]:
         """End a call that its client has cancelled; return what is to be sent."""
-        late = None if connection.late is None else connection.late.get(call_id)
-        if late is None or (late.work is not None and late.work.is_done):
+        job = None if connection.jobs is None else connection.jobs.get(call_id)
+        if job is None or (job.work is not None and job.work.is_done):
             return []  # it crosses the answer
-        if late.end is None:
-            late.end = Cancelled.of_one_that_began(
+        if job.end is None:
+            job.end = Cancelled.of_one_that_began(
                 "the call was cancelled; it had begun, and may have run"
             )
-        return [] if late.on_the_stack else self._ended_by(late, late.end, depth)
+        return [] if job.on_the_stack else self._ended_by(job, job.end, depth)
 
-    def forsake(self, connection: Connection) -> None:
+    def forsake(self, connection: ServerConnection) -> None:
         """End the calls of a client that has gone, each at its next turn."""
-        for late in list((connection.late or {}).values()):
-            self._end_at_its_turn(late, GONE)
+        for job in list((connection.jobs or {}).values()):
+            self._end_at_its_turn(job, GONE)
         self.parked.pop(connection, None)
 
-    def _end_at_its_turn(self, late: LateCall, why: CommandError) -> None:
-        if late.busy and late.end is None:
-            late.end = why
-            self._row[late] = None
+    def _end_at_its_turn(self, job: Job, why: CommandError) -> None:
+        if job.busy and job.end is None:
+            job.end = why
+            self._row[job] = None
             self._wakeup.signal()
 
     def recover(self, depth: int) -> None:
@@ -346,33 +352,33 @@ class LateCalls:
         `depth` polls are still on the stack. A call of a client is ended with its connection, so
         it is about notifications, and those that are to be ended.
         """
-        for late in self._all:
-            if late.on_the_stack > depth:
-                late.on_the_stack = 0
-            if late.connection is None or late.end is not None:
-                self._row[late] = None
+        for job in self._all:
+            if job.on_the_stack > depth:
+                job.on_the_stack = 0
+            if job.connection is None or job.end is not None:
+                self._row[job] = None
 
-    def answer_ready(self) -> list[tuple[Connection, list[bytes]]]:
+    def answer_ready(self) -> list[tuple[ServerConnection, list[bytes]]]:
         """Before the server closes: return the answers of those that are done."""
         self.take_in()
-        answers: list[tuple[Connection, list[bytes]]] = []
-        parked = [late for row in self.parked.values() for late in row]
-        for late in [*self._row, *parked]:
-            if isinstance(late, LateCall) and late.end is None and late.connection is not None:
-                work = late.work
-                if work is not None and work.is_done and not late.on_the_stack:
-                    answers.append((late.connection, self._step(late, 1) or []))
+        answers: list[tuple[ServerConnection, list[bytes]]] = []
+        parked = [job for row in self.parked.values() for job in row]
+        for job in [*self._row, *parked]:
+            if isinstance(job, Job) and job.end is None and job.connection is not None:
+                work = job.work
+                if work is not None and work.is_done and not job.on_the_stack:
+                    answers.append((job.connection, self._step(job, 1) or []))
         return answers
 
     def mark_closing(self) -> None:
         """Before the server closes: find those that it is closed by, which are still answered."""
-        for late in list(self._all):
-            work = late.work
-            if work is None or late.on_the_stack or late.end is not None:
+        for job in list(self._all):
+            work = job.work
+            if work is None or job.on_the_stack or job.end is not None:
                 continue
             if work.is_running:
-                late.lingers = True
-                self._lingering[late] = None
+                job.lingers = True
+                self._lingering[job] = None
 
     def close(self) -> None:
         """Give all work up, but what goes on to its answer. Idempotent."""
@@ -380,54 +386,54 @@ class LateCalls:
         self._told.clear()
         self.parked.clear()
         with ExitStack() as ending:  # one that is interrupted does not keep the others
-            for late in reversed(self._all):
-                ending.callback(self._end_at_close, late)
+            for job in reversed(self._all):
+                ending.callback(self._end_at_close, job)
 
-    def _end_at_close(self, late: LateCall) -> None:
-        if late.lingers:
+    def _end_at_close(self, job: Job) -> None:
+        if job.lingers:
             return
-        if late.on_the_stack:
-            late.end = late.end or CLOSED
+        if job.on_the_stack:
+            job.end = job.end or CLOSED
             return
         try:
-            self._give_up(late, 1)
+            self._give_up(job, 1)
         finally:
-            self._forget(late)
+            self._forget(job)
 
     # -----------------------------------------------------------------------------------------
     # After the server has closed
 
-    def _go_on_lingering(self, late: LateCall) -> None:
+    def _go_on_lingering(self, job: Job) -> None:
         """Learn that one of those that linger can go on."""
-        if self._lingering.pop(late, late) is not None:  # it does not linger, or is driven already
+        if self._lingering.pop(job, job) is not None:  # it does not linger, or is driven already
             return
-        frames = self._drive(late, 1)
-        if late.connection is not None:
-            self.deliver(late.connection, frames)
+        frames = self._drive(job, 1)
+        if job.connection is not None:
+            self.deliver(job.connection, frames)
 
-    def _drive(self, late: LateCall, depth: int) -> list[bytes]:
+    def _drive(self, job: Job, depth: int) -> list[bytes]:
         """Go on with a call that has closed the server; return what is to be sent.
 
         One that has to wait is driven again as it is told of. A generator has no turns to come any
         more: it is given up where it waits, and when the time of a poll is over.
         """
-        late.lingers, late.end = True, None
+        job.lingers, job.end = True, None
         until = self._clock() + self._poll_seconds
         sent: list[bytes] = []
-        work = late.work
+        work = job.work
         assert work is not None
-        while late.busy:
-            frames = self._step(late, depth)
-            self._row.pop(late, None)
+        while job.busy:
+            frames = self._step(job, depth)
+            self._row.pop(job, None)
             sent += frames or []
-            if not late.busy:
+            if not job.busy:
                 break
             if frames is None and not work.needs_turns:
-                self._lingering[late] = None
-                if not work.is_done or self._lingering.pop(late, late) is not None:
+                self._lingering[job] = None
+                if not work.is_done or self._lingering.pop(job, job) is not None:
                     break
-            elif frames is None or late.is_cut_off or (work.needs_turns and self._clock() >= until):
-                sent += self._ended_by(late, CLOSED, depth)
+            elif frames is None or job.is_cut_off or (work.needs_turns and self._clock() >= until):
+                sent += self._ended_by(job, CLOSED, depth)
         return sent
 
     def abandon(self) -> None:
@@ -436,42 +442,42 @@ class LateCalls:
         self._told.clear()
         self._lingering.clear()
 
-    def _forget(self, late: LateCall) -> None:
-        self._row.pop(late, None)
-        self._all.pop(late, None)
-        self.notifications.pop(late, None)
-        connection, call_id = late.connection, late.call.call_id
-        if connection is not None and connection.late is not None and call_id is not None:
-            connection.late.pop(call_id, None)
+    def _forget(self, job: Job) -> None:
+        self._row.pop(job, None)
+        self._all.pop(job, None)
+        self.notifications.pop(job, None)
+        connection, call_id = job.connection, job.call.call_id
+        if connection is not None and connection.jobs is not None and call_id is not None:
+            connection.jobs.pop(call_id, None)
             parked = self.parked.get(connection)
             if parked is not None:
-                parked.pop(late, None)
+                parked.pop(job, None)
                 if not parked:  # nobody unparks what has no late calls
                     self.parked.pop(connection, None)
-        if late.deadline is not None:
-            late.deadline.cancel()
-            late.deadline = None
-        late.busy = 0  # last: what an interruption leaves here is still listed, and ended again
+        if job.deadline is not None:
+            job.deadline.cancel()
+            job.deadline = None
+        job.busy = 0  # last: what an interruption leaves here is still listed, and ended again
 
-    def _give_up(self, late: LateCall, depth: int) -> None:
+    def _give_up(self, job: Job, depth: int) -> None:
         """Cancel the future, close the generator, and forget it.
 
         What the program's code raises is logged.
         """
-        name = late.call.name
-        late.on_the_stack = depth  # a `finally` of a generator may poll, or close the server
+        name = job.call.name
+        job.on_the_stack = depth  # a `finally` of a generator may poll, or close the server
         try:
-            if late.work is not None:
-                self._running_out(late.work.give_up)
+            if job.work is not None:
+                self._running_out(job.work.give_up)
         except (KeyboardInterrupt, SystemExit):
             raise
         except BaseException as error:
             sentence = f"the work of {name} could not be ended: {describe(error)}"
             self._log.exception(f"give up {name}", sentence, error)
         finally:
-            late.on_the_stack = 0
-        late.work = None
-        self._forget(late)
+            job.on_the_stack = 0
+        job.work = None
+        self._forget(job)
 
 
 def _listed(frame: bytes | None) -> list[bytes]:

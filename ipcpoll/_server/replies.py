@@ -10,6 +10,7 @@ from __future__ import annotations
 from typing import Any, Final, NamedTuple
 
 from .._schema.commands import CommandSet, CommandType
+from .._schema.plain import plain_value
 from .._system.log import Log, describe
 from .._wire.messages import Call
 from .._wire.protocol import ServerProtocol
@@ -33,21 +34,21 @@ _NAME_SHOWN: Final = 80  # characters of a name that a client sent
 _FITS_ALWAYS: Final = 200  # characters of a sentence that is well within `LEAST_ERROR`
 
 
-class Later(NamedTuple):
+class PromisedAnswer(NamedTuple):
     """What `process` has returned, where that is not the answer yet."""
 
     command: CommandType
     promised: Any
 
 
-def run(
+def run_call(
     call: Call,
     ctx: Any,
     commands: CommandSet,
     protocol: ServerProtocol,
     log: Log,
     running: Running,
-) -> bytes | Later | None:
+) -> bytes | PromisedAnswer | None:
     """Run the call's command with `ctx` and return its reply, or what it has promised."""
     try:
         command_type, command = call.command_type, call.command
@@ -61,17 +62,17 @@ def run(
         finally:
             running.own = True
     except WireError as error:
-        return fail(call, error_from_wire(error.code, error.message, None), protocol, log)
+        return reply_error(call, error_from_wire(error.code, error.message, None), protocol, log)
     except (KeyboardInterrupt, SystemExit):
         raise
     except BaseException as error:
-        return raised(call, error, protocol, log)
+        return reply_raised(call, error, protocol, log)
     if not command_type.is_plain:
-        return Later(command_type, value)
-    return answer(call, command_type, value, protocol, log)
+        return PromisedAnswer(command_type, value)
+    return reply_with(call, command_type, value, protocol, log)
 
 
-def answer(
+def reply_with(
     call: Call, command_type: CommandType, value: Any, protocol: ServerProtocol, log: Log
 ) -> bytes | None:
     """Return the reply that ends a call with its answer, or says why it can't be sent."""
@@ -86,20 +87,20 @@ def answer(
     except (KeyboardInterrupt, SystemExit):
         raise
     except BaseException as error:
-        return unfit(call, error, protocol, log)
+        return reply_unfit(call, error, protocol, log)
 
 
-def raised(
+def reply_raised(
     call: Call, error: BaseException, protocol: ServerProtocol | None, log: Log
 ) -> bytes | None:
     """Return the reply to a call whose command raised."""
     if isinstance(error, CommandError):
-        return fail(call, as_begun(error), protocol, log)
+        return reply_error(call, as_begun(error), protocol, log)
     log.exception(f"raised {call.name}", f"the command {call.name} raised", error)
-    return fail(call, InternalError(f"{call.name} raised {describe(error)}"), protocol, log)
+    return reply_error(call, InternalError(f"{call.name} raised {describe(error)}"), protocol, log)
 
 
-def unfit(
+def reply_unfit(
     call: Call, error: BaseException, protocol: ServerProtocol, log: Log, what: str = "answer"
 ) -> bytes | None:
     """Return the reply to a call whose answer, or a piece of it, can't be sent."""
@@ -107,13 +108,13 @@ def unfit(
     if isinstance(error, FrameTooLarge):
         log.warning(f"too large {call.name}", f"{sentence}: {error}")
         too_large = CommandError(TOO_LARGE, f"the {what} of {call.name}: {error}")
-        return fail(call, too_large, protocol, log)
+        return reply_error(call, too_large, protocol, log)
     log.exception(f"{what} {call.name}", sentence, error)
     sentence = f"the {what} of {call.name} is not what its annotation promises: {describe(error)}"
-    return fail(call, InternalError(sentence), protocol, log)
+    return reply_error(call, InternalError(sentence), protocol, log)
 
 
-def fail(
+def reply_error(
     call: Call, error: CommandError, protocol: ServerProtocol | None, log: Log
 ) -> bytes | None:
     """Return the reply that ends a call with an error; a notification's goes to the log.
@@ -130,6 +131,8 @@ def fail(
         protocol.forget(call.call_id)
         return None
     try:
+        if error.data is not None:
+            plain_value(error.data, "data")
         return protocol.error(call.call_id, error)
     except (KeyboardInterrupt, SystemExit):
         raise

@@ -29,12 +29,13 @@ from typing import Any, Final
 from .._address.listener import Listener
 from .._system.log import Log
 from .._system.poller import HANGUP, MOST_EVENTS, READ, WRITE, Poller
-from .._system.wakeup import Deadlines, Wakeup
+from .._system.timers import Deadlines
+from .._system.wakeup import Wakeup
 from ..limits import Limits
 from .acceptor import Acceptor
 from .clients import Clients
-from .connection import Connection
-from .jobs import LateCall, LateCalls
+from .connection import ServerConnection
+from .jobs import Job, Jobs
 from .running import Running
 from .turns import Turns
 
@@ -45,7 +46,7 @@ that others have sent before. A look costs a thirtieth of that."""
 _ANSWERS_WAIT: Final = 0.0005  # seconds for steps of late calls, before what is answered is sent
 
 
-class Round:
+class Scheduler:
     """The turns of the clients of one server."""
 
     def __init__(
@@ -55,7 +56,7 @@ class Round:
         deadlines: Deadlines,
         acceptor: Acceptor,
         clients: Clients,
-        late: LateCalls,
+        jobs: Jobs,
         turns: Turns,
         limits: Limits,
         log: Log,
@@ -74,10 +75,10 @@ class Round:
         self._limits = limits
         self._log = log
         self._clock = clock
-        self._late = late
+        self._jobs = jobs
         self.clients = clients
-        clients.forsake = late.forsake
-        late.deliver = turns.deliver
+        clients.forsake = jobs.forsake
+        jobs.deliver = turns.deliver
         self._connections = clients.connections
         self._row = clients.row
         self._dirty = clients.dirty
@@ -127,7 +128,7 @@ class Round:
             self.serial = serial + 1
             if self._unclean:
                 self.clients.drop_interrupted("an interruption", depth)
-                self._late.recover(depth)
+                self._jobs.recover(depth)
             self._unclean = True
             turns = self._serve_alone(events, ctx) if alone else None
             if turns is None:
@@ -169,7 +170,7 @@ class Round:
                 return None
         fd, mask = events[0]
         connection = self._connections.get(fd)
-        if connection is None or mask & WRITE or connection.unsent or connection.late:
+        if connection is None or mask & WRITE or connection.unsent or connection.jobs:
             return None
         connection.in_hand = True
         protocol = connection.protocol
@@ -235,7 +236,7 @@ class Round:
         exception is the host's; a MemoryError, say, is not, and ends in the log.
         """
         self.clients.drop_interrupted(type(error).__name__, depth)
-        self._late.recover(depth)
+        self._jobs.recover(depth)
         self._wakeup.signal()  # work may be left that nothing else tells of
         if isinstance(error, Exception):
             self._log.exception("unforeseen", "poll met what it did not foresee", error)
@@ -259,7 +260,7 @@ class Round:
             if acceptor.more and most:
                 self._accept(deadline, most)
                 self._sort(self._poller.poll())
-        self._late.take_in()  # behind the last look: that may have silenced their wake-up
+        self._jobs.take_in()  # behind the last look: that may have silenced their wake-up
 
     def _accept(self, deadline: float, most: int) -> None:
         for sock, room in self._acceptor.accept(deadline, most):
@@ -279,7 +280,7 @@ class Round:
         if events:
             if self._sort(events):
                 self._acceptor.more = True  # taken in by the next round
-            self._late.take_in()
+            self._jobs.take_in()
         return len(self._row) > waiting
 
     def _sort(self, events: list[tuple[int, int]]) -> bool:
@@ -301,7 +302,7 @@ class Round:
                 self._deadlines.run_due(self._clock())
         return accept
 
-    def _notice(self, connection: Connection, mask: int) -> None:
+    def _notice(self, connection: ServerConnection, mask: int) -> None:
         """Take in what the poller says of one connection."""
         if mask & HANGUP:
             connection.hang_up()
@@ -317,7 +318,7 @@ class Round:
     def _only_read(self) -> None:
         """Take in what came, and run nothing."""
         for connection in list(self._row):
-            if isinstance(connection, LateCall) or connection.closed:  # an earlier one made room
+            if isinstance(connection, Job) or connection.closed:  # an earlier one made room
                 continue
             connection.in_hand = True
             del self._row[connection]
@@ -341,7 +342,7 @@ class Round:
         sent = -math.inf
         while row:
             first = next(iter(row))
-            if isinstance(first, LateCall):
+            if isinstance(first, Job):
                 # Steps may be long. Answers don't wait for all of them, and who has called during
                 # the last one goes before the next.
                 if first.gave_way or now - sent >= _ANSWERS_WAIT:
@@ -407,16 +408,16 @@ class Round:
         self.serial += 1
         self._running.stop = True
         self._acceptor.more = False
-        self._late.mark_closing()
-        for connection, frames in self._late.answer_ready():
+        self._jobs.mark_closing()
+        for connection, frames in self._jobs.answer_ready():
             self._turns.reply_all(connection, frames)
         self.clients.close()
-        self._late.close()
+        self._jobs.close()
 
     def abandon(self) -> None:
         """Close the descriptors; touch nothing that a parent process shares."""
         self._acceptor.more = False
-        self._late.abandon()
+        self._jobs.abandon()
         self.clients.abandon()
 
     # -----------------------------------------------------------------------------------------
@@ -437,7 +438,7 @@ class Round:
                 self._acceptor.mute()
             elif fd == self._wake_fd:
                 self._wakeup.seen()
-                self._late.take_in()
+                self._jobs.take_in()
             else:
                 self._deadlines.run_due(self._clock())
 

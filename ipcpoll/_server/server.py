@@ -24,27 +24,27 @@ from contextlib import ExitStack
 from os import PathLike
 from typing import TYPE_CHECKING, Any, Final, Generic, NoReturn, TypeAlias
 
-from .._address.directory import shown
 from .._address.listener import Listener, adopt, listen
 from .._attach.attachment import Attachment
 from .._attach.oneself import Served
-from .._schema.command import Command
-from .._schema.commands import CommandSet
+from .._attach.pollable import Event
+from .._schema.commands import Command, CommandSet
+from .._shown import shown_path
 from .._system import forks
 from .._system.guard import take_the_place, who_is_inside
 from .._system.log import Log
 from .._system.poller import READ, make_poller
-from .._system.wakeup import Deadlines, Wakeup
+from .._system.timers import Deadlines
+from .._system.wakeup import Wakeup
 from .._wire import strictness
 from ..errors import UsageError
 from ..limits import DEFAULT_LIMITS, Limits
 from .acceptor import Acceptor
 from .clients import COUNTED, Clients
-from .jobs import LateCalls
+from .jobs import Jobs
 from .running import Running
-from .scheduler import Round
+from .scheduler import Scheduler
 from .turns import Turns
-from .work import Event
 
 if TYPE_CHECKING:
     from typing_extensions import TypeVar
@@ -175,7 +175,7 @@ class Server(Generic[C]):
             commands.read,
         )
         self._running = running = Running()
-        self._late = LateCalls(
+        self._jobs = Jobs(
             clients.row,
             self._wakeup,
             self._deadlines,
@@ -184,14 +184,14 @@ class Server(Generic[C]):
             limits.poll_seconds,
             running,
         )
-        self._round = Round(
+        self._round = Scheduler(
             self._poller,
             self._wakeup,
             self._deadlines,
             acceptor,
             clients,
-            self._late,
-            Turns(self._wakeup, clients, self._late, commands, limits, log, self._clock, running),
+            self._jobs,
+            Turns(self._wakeup, clients, self._jobs, commands, limits, log, self._clock, running),
             limits,
             log,
             self._clock,
@@ -404,20 +404,20 @@ class Server(Generic[C]):
         Adapters of loops that can set it as they attach, `make_event` beside it, and take both
         away as they detach. None: a command that returns a coroutine is refused.
         """
-        return self._late.host.spawn
+        return self._jobs.host.spawn
 
     @spawn.setter
     def spawn(self, spawn: Callable[[Coroutine[Any, Any, Any]], Any] | None) -> None:
-        self._late.host.spawn = spawn
+        self._jobs.host.spawn = spawn
 
     @property
     def make_event(self) -> Callable[[], Event] | None:
         """Makes an event for coroutines, as ``asyncio.Event`` and ``trio.Event`` are."""
-        return self._late.host.make_event
+        return self._jobs.host.make_event
 
     @make_event.setter
     def make_event(self, make_event: Callable[[], Event] | None) -> None:
-        self._late.host.make_event = make_event
+        self._jobs.host.make_event = make_event
 
     def next_deadline(self) -> float | None:
         """Return when to poll next even if nothing is readable, on `time.monotonic`.
@@ -487,7 +487,7 @@ class Server(Generic[C]):
         """
         counts = self._clients.counts
         connected = len(self._clients.connections)
-        now = {"clients": connected, "in_flight": len(self._late)}
+        now = {"clients": connected, "in_flight": len(self._jobs)}
         return now | {name: counts[name] for name in COUNTED}
 
     def close(self) -> None:
@@ -546,7 +546,7 @@ class Server(Generic[C]):
             self._take_closing_steps()
         finally:
             self._is_closing = False
-        if not (None in self._inside or self._late.linger):
+        if not (None in self._inside or self._jobs.linger):
             forks.unwatch(self)  # else a forked child has something to let go of
 
     def _take_closing_steps(self) -> None:
@@ -582,7 +582,7 @@ class Server(Generic[C]):
 
     def __repr__(self) -> str:
         state = "closed" if self._closed else f"{len(self._clients.connections)} clients"
-        return f"<ipcpoll.Server {shown(self.address)} ({state})>"
+        return f"<ipcpoll.Server {shown_path(self.address)} ({state})>"
 
     def after_fork(self) -> None:
         """Let go of the parent's descriptors. Called in a forked child; see `forks`."""

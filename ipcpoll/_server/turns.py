@@ -17,15 +17,15 @@ from typing import Any
 
 from .._schema.commands import CommandSet
 from .._system.log import Log
-from .._system.peer import reset_caller, set_caller
 from .._system.wakeup import Wakeup
 from .._wire.messages import Call, Cancel
 from ..errors import Busy, CommandError, InternalError, WireError, error_from_wire
 from ..limits import Limits
-from . import replies as calls
+from . import replies
+from .caller import reset_caller, set_caller
 from .clients import Clients
-from .connection import Connection
-from .jobs import LateCall, LateCalls
+from .connection import ServerConnection
+from .jobs import Job, Jobs
 from .running import Running
 
 
@@ -36,7 +36,7 @@ class Turns:
         self,
         wakeup: Wakeup,
         clients: Clients,
-        late: LateCalls,
+        job: Jobs,
         commands: CommandSet,
         limits: Limits,
         log: Log,
@@ -46,9 +46,9 @@ class Turns:
         self._running = running
         self._wakeup = wakeup
         self._clients = clients
-        self._late = late
+        self._jobs = job
         self._commands = commands
-        self._most_late = limits.max_in_flight
+        self._most_jobs = limits.max_in_flight
         self._answers_joined = limits.answers_joined
         self._log = log
         self._clock = clock
@@ -56,7 +56,7 @@ class Turns:
         self._dirty = clients.dirty
         self._counts = clients.counts
 
-    def take(self, connection: Connection, ctx: Any) -> bool:
+    def take(self, connection: ServerConnection, ctx: Any) -> bool:
         """Give one connection its turn; return whether it had a frame."""
         if connection.readable and connection.can_read:
             more = self.receive(connection)
@@ -72,16 +72,16 @@ class Turns:
         connection.finished_a_frame = True
         if type(request) is Call:
             self._serve(connection, request, ctx)
-        elif connection.late and type(request) is Cancel:
+        elif connection.jobs and type(request) is Cancel:
             self._cancel(connection, request.call_id)
         return True
 
-    def receive(self, connection: Connection) -> bool:
+    def receive(self, connection: ServerConnection) -> bool:
         """Read once; return whether there may be more."""
         connection.receive(self._clock())
         return connection.readable and connection.can_read
 
-    def rest(self, connection: Connection) -> None:
+    def rest(self, connection: ServerConnection) -> None:
         """After something was done for a connection: back into the row, or wait, or end."""
         if self._clients.closed:  # there is no row any more
             return
@@ -89,11 +89,11 @@ class Turns:
             self._clients.account(connection)
             if connection.closed:
                 return
-        if connection.late:
+        if connection.jobs:
             if connection.hung_up:
-                self._late.forsake(connection)
-            elif connection in self._late.parked:
-                self._late.unpark(connection)
+                self._jobs.forsake(connection)
+            elif connection in self._jobs.parked:
+                self._jobs.unpark(connection)
         if connection.has_work:
             self._row[connection] = None  # at the end; one that is in keeps its place
         elif (connection.ended or connection.hung_up) and connection.is_over:
@@ -102,13 +102,15 @@ class Turns:
         if connection.muted and not connection.busy and connection.can_read:
             connection.unmute()
 
-    def _serve(self, connection: Connection, call: Call, ctx: Any) -> None:
+    def _serve(self, connection: ServerConnection, call: Call, ctx: Any) -> None:
         """Run one call and queue its reply."""
         command_type = call.command_type
         if command_type is None or connection.hung_up or not command_type.is_plain:
             refusal = self._why_not_run(connection, call)
             if refusal is not None:
-                self._reply(connection, calls.fail(call, refusal, connection.protocol, self._log))
+                self._reply(
+                    connection, replies.reply_error(call, refusal, connection.protocol, self._log)
+                )
                 return
         if self._row or self._dirty:
             self._wakeup.signal()  # its command may open a main loop that would not find out
@@ -122,16 +124,16 @@ class Turns:
             else:
                 self._dirty[connection] = None
 
-    def run(self, connection: Connection, call: Call, ctx: Any) -> bytes | None:
+    def run(self, connection: ServerConnection, call: Call, ctx: Any) -> bytes | None:
         """Run one call and return its reply."""
         before = set_caller(connection)
         try:
             connection.busy = self._running.depth
-            reply = calls.run(
+            reply = replies.run_call(
                 call, ctx, self._commands, connection.protocol, self._log, self._running
             )
-            if isinstance(reply, calls.Later):
-                reply = self._late.begin(connection, call, reply)
+            if isinstance(reply, replies.PromisedAnswer):
+                reply = self._jobs.begin(connection, call, reply)
         except BaseException as error:  # KeyboardInterrupt, SystemExit
             self._end_interrupted(connection, call, error)
             raise
@@ -140,12 +142,12 @@ class Turns:
             reset_caller(before)
         return reply
 
-    def finish(self, connection: Connection, reply: bytes | None) -> None:
+    def finish(self, connection: ServerConnection, reply: bytes | None) -> None:
         """Queue a reply, and end the connection if its command has closed the server."""
         self._reply(connection, reply)
         self._end_if_closed(connection)
 
-    def deliver(self, connection: Connection, frames: list[bytes]) -> None:
+    def deliver(self, connection: ServerConnection, frames: list[bytes]) -> None:
         """Send what a call has made that goes on although the server has closed."""
         try:
             self.reply_all(connection, frames)
@@ -155,45 +157,45 @@ class Turns:
             self._clients.drop(connection)
             raise
 
-    def _end_if_closed(self, connection: Connection) -> None:
+    def _end_if_closed(self, connection: ServerConnection) -> None:
         """Once the server has closed: end a connection that nothing goes on for any more."""
-        if self._clients.closed and not (connection.closed or connection.busy or connection.late):
+        if self._clients.closed and not (connection.closed or connection.busy or connection.jobs):
             self._clients.say_farewell(connection)
 
-    def _cancel(self, connection: Connection, call_id: int) -> None:
+    def _cancel(self, connection: ServerConnection, call_id: int) -> None:
         """End a late call that its client has cancelled."""
         self._signal_nested()
         depth = self._running.depth
         try:
             connection.busy = depth  # what its work does at its end may poll, or close
-            frames = self._late.cancel(connection, call_id, depth)
+            frames = self._jobs.cancel(connection, call_id, depth)
         finally:
             connection.busy = 0
         self.reply_all(connection, frames)
         self._end_if_closed(connection)
 
-    def advance(self, late: LateCall) -> bool:
+    def advance(self, job: Job) -> bool:
         """Give a late call its turn; return whether it had something to do."""
-        connection = late.connection
+        connection = job.connection
         if connection is None:
-            del self._row[late]
-            if late.on_the_stack:
+            del self._row[job]
+            if job.on_the_stack:
                 return False
             self._signal_nested()
-            return self._late.advance(late, self._running.depth) is not None
+            return self._jobs.advance(job, self._running.depth) is not None
         held, busy = connection.in_hand, connection.busy  # a command of its own may be running
         connection.in_hand = True
-        del self._row[late]
+        del self._row[job]
         took = False
-        if late.end is None and not late.may_go_on:
-            self._late.park(late)
-        elif not late.on_the_stack:
+        if job.end is None and not job.may_go_on:
+            self._jobs.park(job)
+        elif not job.on_the_stack:
             self._signal_nested()
             try:
                 connection.busy = busy or self._running.depth
-                frames = self._late.advance(late, self._running.depth)
+                frames = self._jobs.advance(job, self._running.depth)
             except BaseException as error:  # KeyboardInterrupt, SystemExit
-                self._end_interrupted(connection, late.call, error)
+                self._end_interrupted(connection, job.call, error)
                 raise
             finally:
                 connection.busy = busy
@@ -211,26 +213,26 @@ class Turns:
         if self._row or self._dirty:
             self._wakeup.signal()
 
-    def reply_all(self, connection: Connection, frames: list[bytes]) -> None:
+    def reply_all(self, connection: ServerConnection, frames: list[bytes]) -> None:
         for frame in frames:
             self._reply(connection, frame)
 
-    def _why_not_run(self, connection: Connection, call: Call) -> CommandError | None:
+    def _why_not_run(self, connection: ServerConnection, call: Call) -> CommandError | None:
         """Return why a call is not run, None if it is. A notification always is."""
-        most = self._most_late
-        late = connection.late if call.call_id is not None else self._late.notifications
-        if late and len(late) >= most and self._commands.answers_later(call.name):
+        most = self._most_jobs
+        job = connection.jobs if call.call_id is not None else self._jobs.notifications
+        if job and len(job) >= most and self._commands.answers_later(call.name):
             return Busy(f"{most} calls are in flight that are answered later, which is the limit")
         if call.call_id is None:
             return None
         if connection.hung_up:
             # Whoever gave up and tries again must not have it run twice.
             self._counts["dropped"] += 1
-            return calls.ABANDONED
+            return replies.ABANDONED
         waited = 0.0 if call.timeout is None else self._clock() - call.arrived
-        return calls.cancelled_before_its_turn(call, waited)
+        return replies.cancelled_before_its_turn(call, waited)
 
-    def _reply(self, connection: Connection, frame: bytes | None) -> None:
+    def _reply(self, connection: ServerConnection, frame: bytes | None) -> None:
         """Queue a reply; it is sent at the end of the poll, or sooner when many wait."""
         if frame is None or connection.closed or connection.hung_up:
             return
@@ -240,7 +242,7 @@ class Turns:
         elif not self._clients.closed:
             self._dirty[connection] = None
 
-    def _answer_fault(self, connection: Connection, fault: WireError) -> None:
+    def _answer_fault(self, connection: ServerConnection, fault: WireError) -> None:
         """Answer a frame that is no request. The connection lives on where the framing is whole."""
         self._counts["faults"] += 1
         self._log.warning(f"fault {fault.code}", f"a client sent a bad frame: {fault.message}")
@@ -251,14 +253,18 @@ class Turns:
             connection.discard_input()
             connection.end()
 
-    def _end_interrupted(self, connection: Connection, call: Call, error: BaseException) -> None:
+    def _end_interrupted(
+        self, connection: ServerConnection, call: Call, error: BaseException
+    ) -> None:
         """Tell the caller of an interrupted command, and close its connection."""
         name = type(error).__name__
         self._log.warning("interrupted", f"{name} in the command {call.name}; its client is closed")
         if not connection.closed:
             if call.call_id in connection.protocol.calls:  # else its answer was being made
                 sentence = InternalError(f"{call.name} was interrupted by {name}")
-                self._reply(connection, calls.fail(call, sentence, connection.protocol, self._log))
+                self._reply(
+                    connection, replies.reply_error(call, sentence, connection.protocol, self._log)
+                )
                 connection.flush()
             self._clients.drop(connection)
 
@@ -273,7 +279,7 @@ class Turns:
             self.send_answers_of(connection)
             connection.in_hand = held
 
-    def send_answers_of(self, connection: Connection) -> None:
+    def send_answers_of(self, connection: ServerConnection) -> None:
         if connection in self._dirty:
             del self._dirty[connection]
             connection.flush()

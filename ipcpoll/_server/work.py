@@ -14,8 +14,9 @@ import inspect
 from abc import ABC, abstractmethod
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterator
 from enum import Enum, auto
-from typing import Any, Final, Protocol
+from typing import Any, Final
 
+from .._attach.pollable import Event
 from .._schema.answers import Kind, Subscription, Turn, is_deferred, is_future
 from .._schema.commands import CommandType
 from ..errors import UsageError
@@ -30,13 +31,6 @@ class Progress(Enum):
     FRAMES = auto()  # pieces as frames, with the bytes of the largest, and it can go on
     ENDED = auto()  # the answer
     FAILED = auto()  # the exception that a future ended with; one of the work's own is raised
-
-
-class Event(Protocol):
-    """As much of ``asyncio.Event`` and ``trio.Event`` as is needed."""
-
-    def set(self) -> object: ...
-    async def wait(self) -> object: ...
 
 
 class CoroutineHost:
@@ -347,17 +341,17 @@ def make_work(
     loop that can run coroutines, and there is none.
     """
     match command.kind:
-        case Kind.STEPS if isinstance(promised, Iterator):
+        case Kind.GENERATOR if isinstance(promised, Iterator):
             return GeneratorWork(promised)
         case Kind.TOPIC if isinstance(promised, Subscription):
             return TopicWork(promised, command.encode_piece, call_id)
-        case Kind.ASYNC_STEPS if isinstance(promised, AsyncIterator):
+        case Kind.ASYNC_GENERATOR if isinstance(promised, AsyncIterator):
             if host.spawn is None or host.make_event is None:
                 raise NoCoroutines
             return AsyncGeneratorWork(promised, host.spawn, host.make_event)
-        case Kind.LATER if is_future(promised):
+        case Kind.FUTURE if is_future(promised):
             return _work_for_future(promised)
-        case Kind.LATER if isinstance(promised, Awaitable):
+        case Kind.FUTURE if isinstance(promised, Awaitable):
             coroutine = promised if inspect.iscoroutine(promised) else _await(promised)
             try:
                 if host.spawn is None:

@@ -48,7 +48,7 @@ def take_the_place(inside: dict[T | None, T], me: T, is_there: Callable[[T], boo
     return True
 
 
-class Door:
+class ThreadGuard:
     """Lets one thread in at a time, and nobody once it is shut.
 
     ``with door:`` stands in a function, never in a generator, which may be left for good in there.

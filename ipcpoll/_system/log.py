@@ -14,6 +14,8 @@ from collections.abc import Callable
 from types import TracebackType
 from typing import Final, TypeAlias
 
+from .._shown import printable
+
 ExcInfo: TypeAlias = "tuple[type[BaseException], BaseException, TracebackType | None]"
 
 logger: Final = logging.getLogger("ipcpoll")
@@ -67,7 +69,7 @@ class Log:
         if held_back:
             message = f"{message} ({held_back} more of this kind in the last {now - written:.0f} s)"
         try:
-            logger.log(level, "%s", _printable(message[: MOST_SHOWN + 100]), exc_info=exc_info)
+            logger.log(level, "%s", printable(message[: MOST_SHOWN + 100]), exc_info=exc_info)
         except (KeyboardInterrupt, SystemExit):
             raise
         except BaseException:
@@ -92,15 +94,6 @@ def way_of(error: BaseException) -> int:
             step = step.tb_next
         cause = cause.__cause__ or (None if cause.__suppress_context__ else cause.__context__)
     return hash(frozenset(places))
-
-
-def _printable(message: str) -> str:
-    """Return the message as one line: what a client sent must not look like a line of its own."""
-    if message.isprintable():
-        return message
-    return "".join(
-        char if char.isprintable() else char.encode("unicode_escape").decode() for char in message
-    )
 
 
 def describe(error: BaseException) -> str:

@@ -15,10 +15,7 @@ import socket
 import struct
 import sys
 import termios
-from contextvars import ContextVar
-from typing import Final, NamedTuple, Protocol
-
-from ..errors import UsageError
+from typing import Final, NamedTuple
 
 
 class Credentials(NamedTuple):
@@ -61,30 +58,6 @@ def _bsd_credentials(sock: socket.socket) -> Credentials:
 
 # ---------------------------------------------------------------------------------------------
 # Who asks
-
-
-class _Asks(Protocol):
-    """A connection. It is asked each time, so that none is believed after an interruption."""
-
-    busy: int
-    credentials: Credentials
-
-
-_caller: ContextVar[_Asks | None] = ContextVar("ipcpoll.caller", default=None)
-set_caller = _caller.set
-reset_caller = _caller.reset
-
-
-def caller() -> Credentials:
-    """Return who asks: the credentials of the client whose command is running.
-
-    Legal inside ``process``. They are those of the moment when the client connected, and the uid
-    is always the server's own. Does not block. Raises UsageError outside of a command.
-    """
-    who = _caller.get()
-    if who is None or not who.busy:
-        raise UsageError("caller() is only known inside a command's process()")
-    return who.credentials
 
 
 # ---------------------------------------------------------------------------------------------

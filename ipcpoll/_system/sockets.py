@@ -12,6 +12,8 @@ import os
 import socket
 from typing import Final
 
+from ..limits import KIB
+
 _LOWEST: Final = 3
 
 
@@ -40,3 +42,19 @@ def unix_socket() -> socket.socket:
     sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
     sock.setblocking(False)  # macOS has no SOCK_NONBLOCK
     return socket_above_stdio(sock)
+
+
+# ---------------------------------------------------------------------------------------------
+# How much one read takes. Python makes room for all that a read may bring before it reads, and
+# 64 KiB of room cost as much as the system call. So a read begins small, and grows while it is
+# filled.
+
+FIRST_READ: Final = 4 * KIB
+"""Bytes of a usual read."""
+
+_GROWTH: Final = 4
+
+
+def next_read_size(size: int, got: int, largest: int) -> int:
+    """Return how many bytes the next read takes, behind one of `size` that brought `got`."""
+    return min(size * _GROWTH if got >= size else FIRST_READ, largest)

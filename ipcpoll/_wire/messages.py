@@ -8,11 +8,9 @@ docs/protocol.md has it in full. Which message is legal when is decided in `prot
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from typing import Any, Final, NamedTuple, TypeAlias
 
-from .._schema.constraints import shown
-from .._schema.forms import BARE, Unfit
 from ..errors import MALFORMED, CommandError, WireError, error_from_wire
 from . import codec
 from .framing import Payload, frame
@@ -107,32 +105,6 @@ def call_payload(call_id: bytes, body: Payload) -> Payload:
     return SHORT_HEAD + call_id + body
 
 
-def call_payload_plain(call_id: bytes, name: Any, fields: Any) -> bytes:
-    """Return a call's payload from plain values, `fields` None: there are none.
-
-    Raises TypeError or ValueError with the place.
-    """
-    if not isinstance(name, str):
-        raise TypeError(f"a request names its command in text, not by {shown(name)}")
-    if fields is None:
-        fields = {}
-    if not isinstance(fields, Mapping):
-        raise TypeError(f"{name}: the fields of a request are a dict, not {shown(fields)}")
-    items = [call_id, codec.encode(name), codec.map_head(len(fields))]
-    for key, value in fields.items():
-        if type(key) is not str:
-            raise TypeError(f"{name}: the name of a field is text, not {shown(key)}")
-        items += _encoded(key, name), _encoded(plain_value(value, f"{name}.{key}"), f"{name}.{key}")
-    return SHORT_HEAD + b"".join(items)
-
-
-def _encoded(plain: Any, place: str) -> bytes:
-    try:
-        return codec.encode(plain)
-    except ValueError as error:
-        raise ValueError(f"{place}: {error}") from None
-
-
 def array_of(*items: bytes) -> bytes:
     return ARRAY_HEADS[len(items)] + b"".join(items)
 
@@ -141,20 +113,6 @@ def text(what: str, value: object) -> str:
     if not isinstance(value, str):
         raise TypeError(f"an error's {what} must be text, not `{type(value).__qualname__}`")
     return str.__str__(value)  # an application's codes may be an enum of text
-
-
-def plain_value(value: object, what: str) -> Any:
-    """Return a value that nothing annotates, if it arrives as it is.
-
-    Raises TypeError or ValueError that begins with `what` and the place.
-    """
-    try:
-        return BARE.plain(value)
-    except Unfit as unfit:
-        error = unfit.kind(unfit.at(what))
-    except RecursionError:
-        error = ValueError(f"{what} is nested too deeply, or holds itself")
-    raise error
 
 
 def is_id(value: Any) -> bool:

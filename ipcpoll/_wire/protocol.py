@@ -56,7 +56,6 @@ from .messages import (
     parse_notes,
     parse_options,
     peek_id,
-    plain_value,
     text,
 )
 from .states import CALL, LINK, CallEvent, CallState, IllegalTransition, Link, LinkEvent, step
@@ -346,7 +345,7 @@ class ServerProtocol(_Protocol):
         message = text("message", error.message).encode(errors="backslashreplace").decode()
         body: dict[str, Any] = {"code": text("code", error.code), "message": message}
         if error.data is not None:
-            body["data"] = plain_value(error.data, "data")
+            body["data"] = error.data
         id_item = NULL if call_id is None else codec.encode(call_id)
         payload = array_of(id_item, ERROR_ITEM, codec.encode(body))
         sent = self._send(payload, max(self._max_answer, LEAST_ERROR))

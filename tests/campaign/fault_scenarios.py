@@ -268,7 +268,7 @@ def _some_calls(run: Run, client: Client) -> None:
 
 
 def client_in_a_loop(run: Run) -> None:
-    """Submitted calls and streams, one cancelled, one over its time, the server goes and comes."""
+    """CallFuture calls and streams, one cancelled, one over its time, the server goes and comes."""
     server = run.server()
     if server is None:
         return

@@ -23,7 +23,7 @@ from collections.abc import Callable
 from typing import Any
 
 import ipcpoll
-from ipcpoll._system import poller, wakeup
+from ipcpoll._system import poller, timers, wakeup
 
 ERRNOS = (
     errno.EINTR,
@@ -103,7 +103,7 @@ class Faults:
         self._put(poller, "_epoll", self._make_epoll(select.epoll))
         self._put(poller, "_poll", self._make_poll(select.poll))
         self._put(select, "poll", self._make_poll(select.poll))
-        self._put(wakeup, "_timerfd_functions", self._make_timerfd(wakeup._timerfd_functions()))
+        self._put(timers, "_timerfd_functions", self._make_timerfd(timers._timerfd_functions()))
         sleep = time.sleep
 
         def sleep_or_work(seconds: float) -> None:

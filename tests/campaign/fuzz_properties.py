@@ -32,7 +32,7 @@ from wire import ARRAY, framed, head, text
 
 from ipcpoll import CommandError, Limits
 from ipcpoll._schema.commands import CommandSet, resolve
-from ipcpoll._server.replies import run
+from ipcpoll._server.replies import run_call
 from ipcpoll._server.running import Running
 from ipcpoll._system.log import Log
 from ipcpoll._wire import framing
@@ -369,7 +369,7 @@ def serve(pieces: list[bytes], limits: Limits) -> tuple[list[Any], list[bytes]]:
                 assert not message.cancelled or message.call_id is not None
                 got.append(message._replace(cancelled=False))  # what has come by then
                 if message.call_id is None or message.call_id % 2 == 0:
-                    reply = run(message, None, SET, protocol, log, Running())
+                    reply = run_call(message, None, SET, protocol, log, Running())
                     assert reply is None or isinstance(reply, bytes)
                     assert (reply is None) == (message.call_id is None)
                     sent += [reply] if reply else []

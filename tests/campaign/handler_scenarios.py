@@ -351,9 +351,9 @@ def play_client(path, scenario, action, at):
             assert not ends, ends
         else:
             assert client.fileno() == -1, "close was forgotten"
-            assert client._line.channel is None
+            assert client._session.connection is None
             pump = client._pump
-            assert pump is None or not (pump._lines or pump.ready)
+            assert pump is None or not (pump._sessions or pump.ready)
             assert pump is None or not (pump._polls or pump.own)
     return handler
 

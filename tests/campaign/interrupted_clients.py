@@ -326,15 +326,15 @@ def run_interrupted_client(
         assert client.next_deadline() is None
         _nothing_is_left(client.call, 1)
         # On this side too: what waits for nobody would be kept, and make each call slower.
-        channel = client._line.channel
+        channel = client._session.connection
         assert channel is not None
         assert channel.is_at_rest
         forgotten = [*channel._replies, *channel._awaited, *channel._takers]
         assert not forgotten
         pump = client._pump
         assert pump is not None
-        assert list(pump._lines) == [client._line], "the line of a stream is left"
-        assert (pump._polls, *pump.ready, *pump._row, *client._door._inside) == (0,)
+        assert list(pump._sessions) == [client._session], "the line of a stream is left"
+        assert (pump._polls, *pump.ready, *pump._row, *client._guard._inside) == (0,)
 
 
 def _nothing_is_left(call: Callable[[Look], tuple[int, int, int]], clients: int) -> None:

@@ -12,8 +12,8 @@ import time
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
-from ipcpoll._server import replies as calls
-from ipcpoll._server.connection import Connection
+from ipcpoll._server import replies
+from ipcpoll._server.connection import ServerConnection
 from ipcpoll._system.log import Log
 from ipcpoll._system.wakeup import Wakeup
 from ipcpoll._wire.protocol import ServerProtocol
@@ -28,19 +28,19 @@ def _now_and_then(each: int) -> Callable[[], bool]:
 
 
 def lose_an_answer() -> None:
-    queue, now = Connection.queue, _now_and_then(200)
-    Connection.queue = lambda self, frame: None if now() else queue(self, frame)  # type: ignore[method-assign]
+    queue, now = ServerConnection.queue, _now_and_then(200)
+    ServerConnection.queue = lambda self, frame: None if now() else queue(self, frame)  # type: ignore[method-assign]
 
 
 def send_an_answer_twice() -> None:
-    queue, now = Connection.queue, _now_and_then(200)
+    queue, now = ServerConnection.queue, _now_and_then(200)
 
-    def broken(self: Connection, frame: bytes) -> None:
+    def broken(self: ServerConnection, frame: bytes) -> None:
         queue(self, frame)
         if now():
             queue(self, frame)
 
-    Connection.queue = broken  # type: ignore[method-assign]
+    ServerConnection.queue = broken  # type: ignore[method-assign]
 
 
 def mix_answers_up() -> None:
@@ -55,7 +55,7 @@ def mix_answers_up() -> None:
 
 
 def run_a_call_twice() -> None:
-    run, now = calls.run, _now_and_then(200)
+    run, now = replies.run_call, _now_and_then(200)
 
     def broken(call: Any, ctx: Any, *rest: Any) -> Any:
         if call.name == "Tell" and now():
@@ -63,71 +63,73 @@ def run_a_call_twice() -> None:
             ctx.ledger.took(fields["client"], fields["number"], fields["data"])
         return run(call, ctx, *rest)
 
-    calls.run = broken
+    replies.run_call = broken
 
 
 def lose_a_notification() -> None:
-    run, now = calls.run, _now_and_then(30)
-    calls.run = lambda call, *rest: None if call.name == "Note" and now() else run(call, *rest)
+    run, now = replies.run_call, _now_and_then(30)
+    replies.run_call = lambda call, *rest: (
+        None if call.name == "Note" and now() else run(call, *rest)
+    )
 
 
 def leak_a_descriptor() -> None:
-    close, now = Connection.close, _now_and_then(20)
+    close, now = ServerConnection.close, _now_and_then(20)
 
-    def broken(self: Connection) -> None:
+    def broken(self: ServerConnection) -> None:
         if now() and not self.closed:
             os.dup(self.fd)
         close(self)
 
-    Connection.close = broken  # type: ignore[method-assign]
+    ServerConnection.close = broken  # type: ignore[method-assign]
 
 
 def leak_memory() -> None:
-    run = calls.run
+    run = replies.run_call
 
     def broken(*arguments: Any) -> Any:
         _kept.append(b"x" * 20_000)  # not of zeros: those pages would not be there
         return run(*arguments)
 
-    calls.run = broken
+    replies.run_call = broken
 
 
 def leak_a_little_memory() -> None:
     """Only a slope shows it: a hundred bytes for a message."""
-    run = calls.run
+    run = replies.run_call
 
     def broken(*arguments: Any) -> Any:
         _kept.append(b"x" * random.randrange(50, 70))
         return run(*arguments)
 
-    calls.run = broken
+    replies.run_call = broken
 
 
 def raise_in_poll() -> None:
-    flush, now = Connection.flush, _now_and_then(500)
+    flush, now = ServerConnection.flush, _now_and_then(500)
 
     class Foreseen(BaseException):
         pass
 
-    def broken(self: Connection) -> None:
+    def broken(self: ServerConnection) -> None:
         if now():
             raise Foreseen
         flush(self)
 
-    Connection.flush = broken  # type: ignore[method-assign]
+    ServerConnection.flush = broken  # type: ignore[method-assign]
 
 
 def take_too_long() -> None:
-    receive, now = Connection.receive, _now_and_then(200)
+    receive, now = ServerConnection.receive, _now_and_then(200)
 
-    def broken(self: Connection, when: float) -> None:
+    def broken(self: ServerConnection, when: float) -> None:
         if now():
             began = time.thread_time()
             while time.thread_time() < began + 0.04:
                 pass
         receive(self, when)
 
-    Connection.receive = broken  # type: ignore[method-assign]
+    ServerConnection.receive = broken  # type: ignore[method-assign]
 
 
 def flood_the_log() -> None:

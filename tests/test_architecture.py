@@ -1,0 +1,136 @@
+"""The rooms of ipcpoll, and which may import which: the rule in each room's docstring is held here.
+
+``import`` inside a function or under ``TYPE_CHECKING`` counts as well: an arrow says what a module
+knows, not when it learns it.
+"""
+
+import ast
+import graphlib
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+PACKAGE = Path(__file__).parents[1] / "ipcpoll"
+ROOMS = sorted(path.parent.name for path in PACKAGE.glob("*/__init__.py"))
+PRIVATE = [room for room in ROOMS if room.startswith("_")]
+MODULES = {
+    "errors": set(),
+    "limits": set(),
+    "_shown": set(),
+    "single_instance": {"errors", "limits", "_schema", "_server", "_client"},
+    "testing": {"errors", "limits", *PRIVATE},
+    "__init__": {"errors", "limits", "single_instance", *PRIVATE},
+}
+"""What is no private room, and what it may import. For adapters see test_adapters_import."""
+
+WITHOUT_IO = ("_wire", "_schema", "errors", "limits", "_shown")
+IMPURE = {
+    "_socket",
+    "_thread",
+    "asyncio",
+    "concurrent",
+    "fcntl",
+    "multiprocessing",
+    "os",
+    "posix",
+    "select",
+    "selectors",
+    "signal",
+    "socket",
+    "ssl",
+    "subprocess",
+    "threading",
+    "time",
+}
+
+
+def rule(room: str) -> set[str]:
+    """Return what a room may import, as its docstring says."""
+    text = ast.get_docstring(ast.parse((PACKAGE / room / "__init__.py").read_text())) or ""
+    [allowed] = re.findall(r"^May import: (.*)\.$", text, re.MULTILINE)
+    return set(allowed.split(", "))
+
+
+def modules(place: str) -> list[Path]:
+    """Return the files of a room, or the one of a module."""
+    return sorted((PACKAGE / place).rglob("*.py")) or [PACKAGE / f"{place}.py"]
+
+
+def imports(source: str, package: str = "ipcpoll") -> Iterator[str]:
+    """The modules that a source in this package imports, in full."""
+    for node in ast.walk(ast.parse(source)):
+        match node:
+            case ast.Import(names):
+                yield from (alias.name for alias in names)
+            case ast.ImportFrom(module, names, level):
+                base = package.split(".")[: len(package.split(".")) + 1 - level] if level else []
+                whole = ".".join([*base, *([module] if module else [])])
+                yield whole
+                yield from (f"{whole}.{alias.name}" for alias in names)
+
+
+def imports_of(path: Path) -> set[str]:
+    package = ".".join(["ipcpoll", *path.relative_to(PACKAGE).parts[:-1]])
+    return set(imports(path.read_text(), package))
+
+
+def places_imported_by(path: Path) -> set[str]:
+    """Return the rooms and modules of ipcpoll that a file imports something of."""
+    names = {name.split(".")[1] for name in imports_of(path) if name.startswith("ipcpoll.")}
+    return names & {*ROOMS, *MODULES}
+
+
+@pytest.mark.parametrize(
+    ("source", "expected"),
+    [
+        ("import os.path as p, select", {"os.path", "select"}),
+        ("from . import codec", {"ipcpoll._wire", "ipcpoll._wire.codec"}),
+        ("from .codec import encode", {"ipcpoll._wire.codec", "ipcpoll._wire.codec.encode"}),
+        ("from ..errors import Busy", {"ipcpoll.errors", "ipcpoll.errors.Busy"}),
+        ("from .. import _server", {"ipcpoll", "ipcpoll._server"}),
+        ("from ipcpoll import adapters", {"ipcpoll", "ipcpoll.adapters"}),
+        ("def f():\n    if x:\n        import time", {"time"}),
+    ],
+)
+def test_every_form_of_import_is_seen(source: str, expected: set[str]) -> None:
+    assert set(imports(source, "ipcpoll._wire")) == expected
+
+
+def test_every_place_has_a_rule() -> None:
+    """A new room says in its docstring what it may import; any other module has its line here."""
+    found = {path.stem for path in PACKAGE.glob("*.py")} | {*ROOMS} - {"adapters"}
+    assert found == {*PRIVATE, *MODULES}
+    assert all(rule(room) <= {*ROOMS, *MODULES} for room in PRIVATE)
+
+
+@pytest.mark.parametrize("room", PRIVATE)
+def test_room_is_its_rule_and_nothing_else(room: str) -> None:
+    [docstring] = ast.parse((PACKAGE / room / "__init__.py").read_text()).body
+    assert isinstance(docstring, ast.Expr)
+    assert "\nNever: " in (ast.get_docstring(ast.parse(ast.unparse(docstring))) or "")
+
+
+@pytest.mark.parametrize("place", [*PRIVATE, *MODULES])
+def test_arrows_between_rooms(place: str) -> None:
+    allowed = rule(place) if place in PRIVATE else MODULES[place]
+    for path in modules(place):
+        more = places_imported_by(path) - allowed - {place}
+        assert not more, f"{path.name} may not import {more}"
+
+
+@pytest.mark.parametrize("place", PRIVATE)
+def test_no_circle_in_a_room(place: str) -> None:
+    names = {path.stem: path for path in modules(place)}
+    arrows = {
+        name: {other for other in names if f"ipcpoll.{place}.{other}" in imports_of(path)}
+        for name, path in names.items()
+    }
+    assert list(graphlib.TopologicalSorter(arrows).static_order())
+
+
+@pytest.mark.parametrize("place", WITHOUT_IO)
+def test_what_is_without_io_imports_none(place: str) -> None:
+    for path in modules(place):
+        assert not {name.partition(".")[0] for name in imports_of(path)} & IMPURE, path
