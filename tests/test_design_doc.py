@@ -59,8 +59,14 @@ def section(title: str) -> str:
 
 def test_map_lists_each_file() -> None:
     listed = re.findall(r"^\| `([^`]+)` \| \S", section("The map"), re.MULTILINE)
-    modules = [path.name for path in (ROOT / "ipcpoll").glob("*.py")]
-    assert sorted(listed) == sorted([*modules, "py.typed"])
+    package = ROOT / "ipcpoll"
+    files = [path.relative_to(package) for path in package.rglob("*.py")]
+    rooms = [f"{path.parent}/" for path in files if path.name == "__init__.py" and path.parts[1:]]
+    # A room's own line stands for its `__init__.py`, which is its rule.
+    modules = [f"{path}" for path in files if path.name != "__init__.py"]
+    assert sorted(listed) == sorted([*modules, "__init__.py", "py.typed"])
+    named = re.findall(r"^\| \*\*`([^`]+)`\*\* \| \S", section("The map"), re.MULTILINE)
+    assert sorted(named) == sorted(rooms)
 
 
 def test_promises_name_their_test_modules() -> None:
