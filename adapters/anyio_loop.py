@@ -55,6 +55,10 @@ class AnyioAttachment(TaskAttachment):
 
     def _wake(self) -> None:
         anyio.notify_closing(self._fd)
+        # A signal handler that closes is called in the midst of asyncio's sleep, and has to end it.
+        wake = getattr(self._home, "call_soon_threadsafe", None)
+        if wake is not None:
+            wake(lambda: None)
 
 
 async def serve(

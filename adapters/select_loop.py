@@ -12,9 +12,10 @@ docs/adapters.md shows each.
 
 from __future__ import annotations
 
+import os
 import selectors
 from collections.abc import Callable
-from typing import Any
+from typing import Any, BinaryIO
 
 from ipcpoll import Attachment, Pollable, UsageError
 
@@ -67,6 +68,20 @@ class SelectorAttachment(Attachment):
         raise error  # the loop is the program's own, and so is what it does about it
 
 
+class _RunAttachment(SelectorAttachment):
+    """Ends the wait of `run` when it is detached, by a write: behind a signal Python waits on."""
+
+    def __init__(self, *args: Any, end: BinaryIO) -> None:
+        self._end = end
+        super().__init__(*args)
+
+    def detach(self) -> None:
+        """Take the pollable out of the loop for good. It stays open. Idempotent."""
+        if self.attached:
+            self._end.write(b"\0")
+        super().detach()
+
+
 def attach(
     pollable: Pollable,
     ctx: Any,
@@ -93,12 +108,17 @@ def run(
     """Poll whenever there is something to do, until `until` says so or the pollable is closed.
 
     `until` is asked before the first wait and after each poll; None: never. ``Server.wake`` makes
-    it be asked. Blocks. A KeyboardInterrupt comes out, and so does what ``poll`` raises.
+    it be asked. A signal handler may close the pollable. Blocks. A KeyboardInterrupt comes out, and
+    so does what ``poll`` raises.
     """
+    reads, writes = os.pipe()
     with (
+        open(reads, "rb", 0) as ended,
+        open(writes, "wb", 0) as end,
         selectors.DefaultSelector() as selector,
-        attach(pollable, ctx, selector, max_seconds=max_seconds) as attachment,
+        _RunAttachment(pollable, ctx, selector, max_seconds, end=end) as attachment,
     ):
+        selector.register(ended, selectors.EVENT_READ, lambda: None)
         while attachment.attached and not (until is not None and until()):
             for key, _ in selector.select():
                 key.data()

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import gc
 import logging
+import selectors
 import signal
 import tempfile
 import threading
@@ -26,6 +27,7 @@ from handler_scenarios import (
 )
 from harness import (
     COMMANDS,
+    PATIENCE,
     Echo,
     Host,
     Peer,
@@ -41,6 +43,7 @@ from interrupting import Steps
 from interruptions import quiet
 
 from ipcpoll import Client, PeerGone, Server, UsageError
+from ipcpoll.adapters import select_loop
 
 RUNS = 40  # of each scenario and action
 
@@ -315,6 +318,66 @@ def test_command_that_raises_leaves_close_as_it_was(server, connect, when_it_log
         server.poll(Host(do=stop))
     assert server.closed
     assert other.received()[-1][2]["code"] == "shutting-down"
+
+
+# ---------------------------------------------------------------------------------------------
+# While the loop sleeps
+
+
+def run_anyio(server):
+    anyio = pytest.importorskip("anyio")
+    from ipcpoll.adapters import anyio_loop
+
+    anyio.run(anyio_loop.serve, server, Host())
+
+
+def run_trio(server):
+    trio = pytest.importorskip("trio")
+    from ipcpoll.adapters import trio_loop
+
+    trio.run(trio_loop.serve, server, Host())
+
+
+def run_select(server):
+    select_loop.run(server, Host())
+
+
+@pytest.mark.parametrize("run", [run_select, run_anyio, run_trio])
+def test_handler_that_closes_while_the_loop_sleeps_ends_it(server, alarm, run):
+    """Python repeats what a signal interrupts: so the loop has to be woken."""
+
+    def close():
+        if server.closed:
+            raise TimeoutError("it sleeps on")
+        server.close()
+
+    alarm(close)
+    signal.setitimer(signal.ITIMER_REAL, 0.05, PATIENCE / 4)
+    run(server)
+    signal.setitimer(signal.ITIMER_REAL, 0)
+    assert server.closed
+    assert server.attachments == set()
+
+
+def test_loop_made_by_hand_that_a_handler_ends_by_wake(server, alarm):
+    """As docs/security.md says."""
+    stop = []
+
+    def end():
+        if stop:
+            raise TimeoutError("it sleeps on")
+        stop.append(True)
+        server.wake()
+
+    alarm(end)
+    signal.setitimer(signal.ITIMER_REAL, 0.05, PATIENCE / 4)
+    with selectors.DefaultSelector() as selector:
+        selector.register(server, selectors.EVENT_READ)
+        while not stop:
+            selector.select()
+            server.poll(Host())
+    signal.setitimer(signal.ITIMER_REAL, 0)
+    server.close()
 
 
 # ---------------------------------------------------------------------------------------------
