@@ -39,6 +39,7 @@ class _Loop(Protocol):
 
     def is_running(self) -> bool: ...
     def is_closed(self) -> bool: ...
+    def call_soon_threadsafe(self, callback: Callable[[], object]) -> object: ...
 
 
 class _Waits:
@@ -140,8 +141,14 @@ class AwaitingClient(ABC):
         return AsyncStream(stream, self._wait_for_piece)
 
     def close(self) -> None:
-        """Close it, and leave nothing in the loop. Tasks that wait get PeerGone. Idempotent."""
+        """Close it, and leave nothing in the loop. Tasks that wait get PeerGone. Idempotent.
+
+        Legal in a signal handler, as `Client.close`.
+        """
         self._client.close()
+        for loop in self._attachments:
+            if loop.is_running():  # and may sleep, if a signal handler closes
+                loop.call_soon_threadsafe(lambda: None)
         self._attachments.clear()
 
     async def __aenter__(self: A) -> A:
