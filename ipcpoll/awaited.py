@@ -14,7 +14,7 @@ from collections.abc import Awaitable, Callable, Generator, Mapping
 from concurrent.futures import Future
 from os import PathLike
 from types import EllipsisType
-from typing import Any, Generic, Protocol, TypeAlias, TypeVar, overload
+from typing import Any, Final, Generic, Protocol, TypeAlias, TypeVar, overload
 
 from . import codec
 from .answers import Turn
@@ -32,6 +32,11 @@ A = TypeVar("A", bound="AwaitingClient")
 P = TypeVar("P")
 R = TypeVar("R")
 Timeout: TypeAlias = "float | EllipsisType | None"
+
+_IN_ANOTHER_LOOP: Final = (
+    "a loop that runs in another thread has this client; a client belongs to one thread: make one "
+    "for each"
+)
 
 
 class _Loop(Protocol):
@@ -164,7 +169,10 @@ class AwaitingClient(ABC):
         client = self._client
         loop = self._running_loop()
         if loop is None:
-            if not client.attachments and client.fileno() >= 0:
+            attachments = list(client.attachments)
+            if not all(each.is_of_this_loop() for each in attachments):
+                raise UsageError(_IN_ANOTHER_LOOP)
+            if not attachments and client.fileno() >= 0:
                 self._attach(client)
         else:
             attachment = self._attachments.get(loop)
@@ -179,10 +187,7 @@ class AwaitingClient(ABC):
         """Leave the loops that need this client no more."""
         for loop, attachment in list(self._attachments.items()):
             if loop.is_running():
-                raise UsageError(
-                    "a loop that runs in another thread has this client; a client belongs to one "
-                    "thread: make one for each"
-                )
+                raise UsageError(_IN_ANOTHER_LOOP)
             # One in which tasks wait may be run again, and then nobody else tells it of them.
             if loop.is_closed() or not self._waiting[loop]:
                 attachment.detach()
