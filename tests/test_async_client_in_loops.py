@@ -315,6 +315,40 @@ def test_trio_run_again_and_again(fake):
     client.close()
 
 
+def test_second_run_of_trio_while_the_first_runs_in_another_thread(fake):
+    need("trio", "pip install trio")
+    import trio
+
+    from ipcpoll.adapters import trio_loop
+
+    client = trio_loop.AsyncClient(fake.path, timeout=PATIENCE)
+    raised: list[BaseException] = []
+
+    async def ask() -> None:
+        with trio.fail_after(PATIENCE / 4):
+            await client.call(Echo(1))
+
+    def other() -> None:
+        try:
+            trio.run(ask)
+        except BaseException as error:
+            raised.append(error)
+
+    async def main() -> None:
+        with trio.fail_after(PATIENCE), trio.move_on_after(0):
+            await client.call(Echo(0))  # it is attached now
+        thread = threading.Thread(target=other)
+        thread.start()
+        while thread.is_alive():
+            await trio.sleep(0.001)
+        thread.join()
+        client.close()
+
+    trio.run(main)
+    assert [type(error) for error in raised] == [UsageError]
+    assert "runs in another thread has this client" in str(raised[0])
+
+
 @pytest.mark.parametrize("backend", ["asyncio", "trio"])
 def test_client_served_by_anyio_again_and_again(fake, backend):
     need("anyio", "pip install anyio")

@@ -6,6 +6,7 @@ tests/campaign/interruptions.py.
 
 from __future__ import annotations
 
+import asyncio
 import gc
 import logging
 import selectors
@@ -43,7 +44,7 @@ from interrupting import Steps
 from interruptions import quiet
 
 from ipcpoll import Client, PeerGone, Server, UsageError
-from ipcpoll.adapters import select_loop
+from ipcpoll.adapters import asyncio_loop, select_loop
 
 RUNS = 40  # of each scenario and action
 
@@ -414,6 +415,29 @@ def test_client_that_a_handler_closes_while_a_stream_waits_for_its_server(path, 
     signal.setitimer(signal.ITIMER_REAL, 0.05)
     with pytest.raises(PeerGone, match="this client closed the connection"):
         next(stream)
+
+
+def test_awaiting_client_that_a_handler_closes_while_its_loop_sleeps(server, alarm):
+    """asyncio calls handlers of `signal.signal` in its sleep, and sleeps on."""
+
+    async def wait():
+        client = asyncio_loop.AsyncClient(server.address, timeout=None)
+        closed = []
+
+        def close():
+            if closed:
+                raise TimeoutError("it sleeps on")
+            closed.append(True)
+            client.close()
+
+        alarm(close)
+        signal.setitimer(signal.ITIMER_REAL, 0.05, PATIENCE / 4)
+        with pytest.raises(PeerGone, match="this client closed the connection"):
+            await client.call(Echo(1))
+        signal.setitimer(signal.ITIMER_REAL, 0)
+
+    asyncio.run(wait())
+    settle(server)
 
 
 def test_client_that_another_thread_closes_while_a_call_waits(server):

@@ -137,6 +137,10 @@ class Attachment(ABC):
         """Return whether the loop is known to wait for the calling thread, and to do so alone."""
         return self._is_inside_loop()
 
+    def is_of_this_loop(self) -> bool:
+        """Return whether it is attached to the loop that runs in the calling thread."""
+        return bool(self._home == self._loop_id())
+
     def abandon(self) -> None:
         """Forget it without touching the loop: in a forked child that is the parent's too."""
         self._watching = False

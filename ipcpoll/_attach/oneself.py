@@ -88,7 +88,7 @@ class Served:
         if self.by in (None, me):
             watched = [each for each in list(self._attachments) if each.watching]
             if watched and all(each.stands_still() for each in watched):
-                return "it is inside a callback of the loop that does so"
+                return "it is inside a callback of the loop that polls it"
         if is_only_thread():
             return "this process has no other thread"
         return None

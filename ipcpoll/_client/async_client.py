@@ -14,7 +14,7 @@ from collections.abc import Awaitable, Callable, Generator, Mapping
 from concurrent.futures import Future
 from os import PathLike
 from types import EllipsisType
-from typing import Any, Generic, Protocol, TypeAlias, TypeVar, overload
+from typing import Any, Final, Generic, Protocol, TypeAlias, TypeVar, overload
 
 from .._attach.attachment import Attachment
 from .._schema.answers import Turn
@@ -32,12 +32,18 @@ P = TypeVar("P")
 R = TypeVar("R")
 Timeout: TypeAlias = "float | EllipsisType | None"
 
+_IN_ANOTHER_LOOP: Final = (
+    "a loop that runs in another thread has this client; a client belongs to one thread: make one "
+    "for each"
+)
+
 
 class _Loop(Protocol):
     """As much of a loop of asyncio as is needed here."""
 
     def is_running(self) -> bool: ...
     def is_closed(self) -> bool: ...
+    def call_soon_threadsafe(self, callback: Callable[[], object]) -> object: ...
 
 
 class _Waits:
@@ -139,8 +145,14 @@ class AwaitingClient(ABC):
         return AsyncStream(stream, self._wait_for_piece)
 
     def close(self) -> None:
-        """Close it, and leave nothing in the loop. Tasks that wait get PeerGone. Idempotent."""
+        """Close it, and leave nothing in the loop. Tasks that wait get PeerGone. Idempotent.
+
+        Legal in a signal handler, as `Client.close`.
+        """
         self._client.close()
+        for loop in self._attachments:
+            if loop.is_running():  # and may sleep, if a signal handler closes
+                loop.call_soon_threadsafe(lambda: None)
         self._attachments.clear()
 
     async def __aenter__(self: A) -> A:
@@ -156,7 +168,10 @@ class AwaitingClient(ABC):
         client = self._client
         loop = self._running_loop()
         if loop is None:
-            if not client.attachments and client.fileno() >= 0:
+            attachments = list(client.attachments)
+            if not all(each.is_of_this_loop() for each in attachments):
+                raise UsageError(_IN_ANOTHER_LOOP)
+            if not attachments and client.fileno() >= 0:
                 self._attach(client)
         else:
             attachment = self._attachments.get(loop)
@@ -171,10 +186,7 @@ class AwaitingClient(ABC):
         """Leave the loops that need this client no more."""
         for loop, attachment in list(self._attachments.items()):
             if loop.is_running():
-                raise UsageError(
-                    "a loop that runs in another thread has this client; a client belongs to one "
-                    "thread: make one for each"
-                )
+                raise UsageError(_IN_ANOTHER_LOOP)
             # One in which tasks wait may be run again, and then nobody else tells it of them.
             if loop.is_closed() or not self._waiting[loop]:
                 attachment.detach()

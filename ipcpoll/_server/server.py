@@ -498,12 +498,13 @@ class Server(Generic[C]):
         also how "answer, then stop" is written, for every kind of command; its connection stays
         until its answer is there. Legal in a signal handler: where that runs in the midst of a step
         of a poll's own, the server is closed as that poll ends, after the turn that it gives just
-        then; till then `closed` is False. (A loop made by hand that sleeps is not woken: Python
-        waits on. There let the handler call `wake`, and the loop close.) What stands at the path is
-        removed only if this server made it, and only in the process that did. Does not block.
-        Raises UsageError while another thread is inside `poll`, and where another thread that still
-        runs has polled it last, or asked for its descriptor: that may sleep on it, and nothing
-        would wake it.
+        then; till then `closed` is False. A loop made by hand that sleeps is not woken, as Python
+        goes on with the wait: there let the handler call `wake`, and the loop close.
+
+        What stands at the path is removed only if this server made it, and only in the process that
+        did. Does not block. Raises UsageError while another thread is inside `poll`, and, once
+        somebody has asked for the descriptor, where another thread that still runs did so or has
+        served last: it may sleep on that, and nothing would wake it.
         """
         if self._closed:
             if not self._is_closing:
