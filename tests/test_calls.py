@@ -67,12 +67,12 @@ class Conversation:
         assert isinstance(call, Call)
         return call
 
-    def run_call(self, name, fields=None, ctx=0, call_id=7):
+    def run(self, name, fields=None, ctx=0, call_id=7):
         """Return the reply of a call as it is on the wire."""
         call = self.take(name, fields, call_id)
         return self.read(run_call(call, ctx, COMMANDS, self.protocol, self.log, self.running))
 
-    def reply_error(self, error, call_id=7):
+    def fail(self, error, call_id=7):
         """Return the reply of a call that is refused with `error`."""
         return self.read(reply_error(self.take("Do", {}, call_id), error, self.protocol, self.log))
 

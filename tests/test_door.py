@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 from harness import PATIENCE, Host, serve_until, settle
 
+import ipcpoll
 from ipcpoll import UsageError
 from ipcpoll._server import server as server_module
 from ipcpoll._system import guard as module
@@ -291,7 +292,7 @@ def test_note_for_which_the_kernel_has_no_room():
 def opens_the_door(node):
     return any(
         isinstance(each, ast.With)
-        and any(ast.unparse(item.context_expr).endswith("door") for item in each.items)
+        and any(ast.unparse(item.context_expr).endswith("guard") for item in each.items)
         for each in own_nodes(node)
     )
 
@@ -310,7 +311,7 @@ def test_no_generator_opens_the_door():
     """Its frame does not end when it is left, and to look at it would close it."""
     openers = [
         function
-        for path in Path(module.__file__).parent.glob("*.py")
+        for path in Path(ipcpoll.__file__).parent.rglob("*.py")
         for function in ast.walk(ast.parse(path.read_text()))
         if isinstance(function, ast.FunctionDef | ast.AsyncFunctionDef) and opens_the_door(function)
     ]

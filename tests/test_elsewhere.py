@@ -84,7 +84,7 @@ PROGRAM = """
 import os, signal, sys
 from harness import *
 from ipcpoll import *
-from ipcpoll import address
+from ipcpoll._address import names as address
 where, uid, logins, shared, name = sys.argv[1:]
 if int(uid):
     os.setgid(int(uid))

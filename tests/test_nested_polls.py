@@ -294,7 +294,7 @@ def test_interruption_behind_a_command_in_which_a_nested_poll_saw_its_client(
         raise KeyboardInterrupt
 
     host = Host(do=nested)
-    monkeypatch.setattr("ipcpoll._server.connection.Connection.queue", interrupted)
+    monkeypatch.setattr("ipcpoll._server.connection.ServerConnection.queue", interrupted)
     with pytest.raises(KeyboardInterrupt):
         server.poll(host)
     settle(server)

@@ -278,7 +278,7 @@ def test_what_ipcpoll_did_not_foresee_costs_one_connection(
 
     if place == "flush":
         for sends in ("flush", "send_alone"):
-            monkeypatch.setattr(f"ipcpoll._server.connection.Connection.{sends}", fail)
+            monkeypatch.setattr(f"ipcpoll._server.connection.ServerConnection.{sends}", fail)
         peer.call(1, "Echo", value=1)
         server.poll(Host())
         monkeypatch.undo()

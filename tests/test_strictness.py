@@ -182,7 +182,7 @@ def test_it_is_asked_once(unproven, monkeypatch):
 def test_the_first_client_of_a_process_asks(path):
     program = f"""
 import ipcpoll
-from ipcpoll import strictness
+from ipcpoll._wire import strictness
 assert not strictness._proven
 ipcpoll.Client({path!r})
 assert strictness._proven

@@ -119,7 +119,7 @@ class AwaitingClient(ABC):
     async def notify(self, command: Command[Any, Any], *, timeout: Timeout = ...) -> None:
         """Send a command that is never answered; return when the kernel has it."""
         command_type = resolve(type(command))
-        body = command_type.encode_body(command)
+        body = command_type.encode_call(_NULL, command)[1:]
         client = self._attached()
         await self._answer(
             client.begin(NotificationFuture, command_type.name, body, lambda value: None, timeout)

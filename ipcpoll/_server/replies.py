@@ -131,8 +131,9 @@ def reply_error(
         protocol.forget(call.call_id)
         return None
     try:
-        if error.data is not None:
-            plain_value(error.data, "data")
+        data = getattr(error, "data", None)  # whoever derives from it may have forgotten that
+        if data is not None:
+            plain_value(data, "data")
         return protocol.error(call.call_id, error)
     except (KeyboardInterrupt, SystemExit):
         raise
