@@ -248,6 +248,28 @@ def test_int_beside_a_float_with_a_constraint_stays_an_int():
         command_type.bind({"x": 3})
 
 
+class GeneralMetadata(at.BaseMetadata):
+    """As `pydantic.Field` made them before 2.10: with whatever it was told."""
+
+    def __init__(self, **told: object) -> None:
+        self.__dict__ = told
+
+
+GeneralMetadata.__name__ = "_PydanticGeneralMetadata"
+
+
+@pytest.mark.parametrize(("allowed", "refused"), [(False, True), (True, False), (None, False)])
+def test_what_an_older_pydantic_says_of_infinity_is_enforced(allowed, refused):
+    cls = command(Annotated[float, GeneralMetadata(allow_inf_nan=allowed, ge=0)])
+    command_type = resolve(cls)
+    assert command_type.bind({"x": 5.0}).x == 5
+    if refused:
+        with pytest.raises(WireError, match=r"^Cmd\.x must be finite, not inf$"):
+            command_type.bind({"x": math.inf})
+    else:
+        assert command_type.bind({"x": math.inf}).x == math.inf
+
+
 def test_literal_beside_text_with_a_constraint_can_not_be_told_apart():
     with pytest.raises(TypeError, match=r"in one union travel both as text"):
         resolve(command(Literal["a"] | Annotated[str, at.MinLen(3)]))

@@ -154,8 +154,7 @@ def _foreign(item: Any) -> Iterator[Constraint]:
     elif name == "Timezone" and (item.tz is None or item.tz is ...):
         yield from _bounds({}, item.tz is not None)
     elif name == "AllowInfNan":
-        if not item.allow_inf_nan:
-            yield Constraint(NUMBER, "allow_inf_nan", math.isfinite, "be finite")
+        yield from _finite(item.allow_inf_nan)
     elif "FieldInfo" in names:  # what pydantic.Field makes
         for key in _UNKNOWN_OF_FIELD:
             if getattr(item, key, None) is not None:
@@ -165,10 +164,17 @@ def _foreign(item: Any) -> Iterator[Constraint]:
         for key, value in vars(item).items():
             if key in _BOUNDS:
                 yield from _bounds({key: value}, None)
+            elif key == "allow_inf_nan":  # here before pydantic 2.10
+                yield from _finite(value)
             elif value is not None and value is not False and key != "strict":
                 raise TypeError(f"`{key}` of pydantic's Field is not known")
     else:
         raise TypeError(f"the constraint {repr(item)[:80]} is not known")
+
+
+def _finite(allow_inf_nan: bool | None) -> Iterator[Constraint]:
+    if allow_inf_nan is False:
+        yield Constraint(NUMBER, "allow_inf_nan", math.isfinite, "be finite")
 
 
 def _bounds(
