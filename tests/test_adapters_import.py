@@ -79,7 +79,7 @@ def problems(tree: ast.Module, loops: set[str]) -> list[str]:
     ("source", "expected"),
     [
         ("import selectors\nfrom ipcpoll import Attachment", []),
-        ("from ipcpoll import Attachment, round", ["ipcpoll._server.scheduler"]),
+        ("from ipcpoll import Attachment, _server", ["ipcpoll._server"]),
         ("from ipcpoll._attach.attachment import Attachment", ["ipcpoll._attach.attachment"]),
         ("from .select_loop import run", [".select_loop"]),
         ("from . import select_loop", ["."]),

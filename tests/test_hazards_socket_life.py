@@ -563,7 +563,7 @@ def test_hazard_05_platform_whose_sockets_have_no_mode_before_bind(directory, mo
 
 def test_hazard_06_package_never_calls_umask():
     """It belongs to the whole process: files of other threads would get wrong modes."""
-    modules = sorted((ROOT / "ipcpoll").glob("*.py"))
+    modules = sorted((ROOT / "ipcpoll").rglob("*.py"))
     assert len(modules) > 20
     for module in modules:
         for node in ast.walk(ast.parse(module.read_text())):

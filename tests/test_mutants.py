@@ -89,7 +89,7 @@ sys.path.insert(0, "tests/campaign")
 import mutations
 chosen = [(module, one) for module, one in mutations.all_mutants() if module == "framing"][:3]
 harmless = chosen[0][1]
-source = (mutations.ROOT / "ipcpoll" / "framing.py").read_text(encoding="utf-8")
+source = (mutations.ROOM / "framing.py").read_text(encoding="utf-8")
 endless = source + "\\nFrameBuffer.next = lambda self: max(iter(int, 1))\\n"
 everywhere = harmless._replace(first=1, last=source.count("\\n"))  # so that all tests may notice
 chosen += [("framing", everywhere._replace(source=source))]

@@ -11,6 +11,7 @@ import gc
 import logging
 import selectors
 import signal
+import socket
 import tempfile
 import threading
 import time
@@ -413,6 +414,21 @@ def test_client_that_a_handler_closes_while_a_stream_waits_for_its_server(path, 
     stream = client.stream(Steps(), resume=True)
     alarm(client.close)
     signal.setitimer(signal.ITIMER_REAL, 0.05)
+    with pytest.raises(PeerGone, match="this client closed the connection"):
+        next(stream)
+
+
+def test_client_that_is_closed_while_a_stream_asks_for_its_server(path, monkeypatch):
+    """In the midst of an attempt: that the program does not run is no reason any more."""
+    client = Client(path, timeout=None)
+    stream = client.stream(Steps(), resume=True)
+    connect = socket.socket.connect_ex
+
+    def closing(self, address):
+        client.close()
+        return connect(self, address)
+
+    monkeypatch.setattr(socket.socket, "connect_ex", closing)
     with pytest.raises(PeerGone, match="this client closed the connection"):
         next(stream)
 

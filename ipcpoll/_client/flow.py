@@ -264,12 +264,14 @@ class Flow(Pending, Generic[P, R]):
             self._pump.ready[self] = None
 
     def _fail(self, error: Exception) -> None:
-        if self._resume and _comes_back(error) and not self._pump.guard.is_shut:
-            self._away = error
-            self._gap = self._gap or self.connection is not None
-            self.session.retry_later(self, self._back_off.next())
-        else:
-            self._finish(error)
+        if self._resume and _comes_back(error):
+            if not self._pump.guard.is_shut:
+                self._away = error
+                self._gap = self._gap or self.connection is not None
+                self.session.retry_later(self, self._back_off.next())
+                return
+            error = reasons.closed_here()  # else it would have waited on
+        self._finish(error)
 
     def _finish(self, error: Exception | None) -> None:
         self._error = error

@@ -164,7 +164,7 @@ class AsyncioConformance(ClientCases, AttachingCases):
         self.run(until=polled(fake))
         fake.close()
         [context] = self.contexts
-        assert "Exception in poll of <ipcpoll.testing.FakePollable" in context["message"]
+        assert "Exception in poll of <ipcpoll.testing.fakes.FakePollable" in context["message"]
 
     def test_command_starts_a_task(self):
         """A command can't await, but what it starts runs on, and a stop waits for it."""

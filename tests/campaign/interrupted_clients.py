@@ -328,7 +328,7 @@ def run_interrupted_client(
         # On this side too: what waits for nobody would be kept, and make each call slower.
         channel = client._session.connection
         assert channel is not None
-        assert channel.is_at_rest
+        assert channel.is_idle
         forgotten = [*channel._replies, *channel._awaited, *channel._takers]
         assert not forgotten
         pump = client._pump

@@ -54,6 +54,7 @@ if __name__ == "__main__":
 from mutants import Mutant, mutants  # noqa: E402
 from part import Figures, run_as_program  # noqa: E402
 
+ROOM: Final = ROOT / "ipcpoll" / "_wire"
 MODULES: Final = ("framing", "codec", "messages", "protocol")
 TESTS: Final = tuple(
     f"tests/test_{name}.py"
@@ -174,8 +175,8 @@ def silence() -> None:
 def try_mutant(module: str, mutant: Mutant, known: Baseline) -> int:
     """Run the tests against a mutant; return what became of it. Only in a process of its own."""
     limit_memory()
-    path = ROOT / "ipcpoll" / f"{module}.py"
-    sys.meta_path.insert(0, _Replaced(f"ipcpoll.{module}", path, mutant.source))
+    path = ROOM / f"{module}.py"
+    sys.meta_path.insert(0, _Replaced(f"ipcpoll._wire.{module}", path, mutant.source))
     for file, tests in known.of(module, mutant).items():
         limit_cpu(_SLACK + 3 * known.cpu_of_importing)
         if run_tests(_Chosen(tests, known.seconds), file) != 0:
@@ -191,7 +192,7 @@ def limit_memory() -> None:
 def observe(tests: tuple[str, ...]) -> dict[str, Any]:
     """Run all the tests without a mutant; return what `Baseline` holds."""
     limit_memory()
-    paths = {module: str(ROOT / "ipcpoll" / f"{module}.py") for module in MODULES}
+    paths = {module: str(ROOM / f"{module}.py") for module in MODULES}
     tracer = coverage.Coverage(
         data_file=None, include=list(paths.values()), config_file=False, messages=False
     )
@@ -360,7 +361,7 @@ def all_mutants() -> list[tuple[str, Mutant]]:
     found = [
         (module, mutant)
         for module in MODULES
-        for mutant in mutants((ROOT / "ipcpoll" / f"{module}.py").read_text(encoding="utf-8"))
+        for mutant in mutants((ROOM / f"{module}.py").read_text(encoding="utf-8"))
     ]
     random.Random(0).shuffle(found)
     return found
