@@ -74,6 +74,12 @@ BROKEN = [
 
 
 @pytest.fixture
+def path(tmp_path):
+    """Where a socket may be. Not conftest's: the mutation testing does without that."""
+    return str(tmp_path / "s")
+
+
+@pytest.fixture
 def unproven(monkeypatch):
     monkeypatch.setattr(strictness, "_proven", [])
 
