@@ -69,7 +69,7 @@ class Answers:
         source = iter(commands)
         in_flight = self._in_flight
         more = True
-        # The door is for frames that end as they leave it, and a generator may be left for good: so
+        # The guard is for frames that end as they leave it, and a generator may be left for good: so
         # it is opened in what is called here.
         try:
             while True:

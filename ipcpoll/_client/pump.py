@@ -160,7 +160,7 @@ class Pump:
         return turns
 
     def _inside(self, step: Callable[..., None], *args: Any) -> None:
-        """Take a step with the door open; not, if a signal handler has closed the client."""
+        """Take a step under the guard; not, if a signal handler has closed the client."""
         is_inside = False
         try:
             with self.guard:

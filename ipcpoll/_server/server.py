@@ -142,7 +142,7 @@ class Server(Generic[C]):
         self.attachments: set[Attachment] = set()
         """What attaches it to main loops; `close` detaches each."""
         self._clock: Callable[[], float] = time.monotonic
-        # Who is inside `poll`, see `door.take_the_place`. A dict, because `setdefault` is one step
+        # Who is inside `poll`, see `guard.take_the_place`. A dict, because `setdefault` is one step
         # for all threads and leaves nothing locked when an exception comes right behind it.
         # Before the first poll it holds a mark, so that the idle path sees that poll and no other.
         self._inside: dict[Any, _Inside] = {_NEW: (0, _NEW)}

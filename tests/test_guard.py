@@ -21,7 +21,7 @@ FILES = (module.__file__, __file__)
 
 
 class Strike:
-    """Raises at the `at`-th bytecode of the door and of the functions here that are traced."""
+    """Raises at the `at`-th bytecode of the guard and of the functions here that are traced."""
 
     def __init__(self, at):
         self.at = at
@@ -58,36 +58,36 @@ class Strike:
             sys.settrace(before)
 
 
-def use(door):
+def use(guard):
     """As methods do that may raise."""
-    with door:
+    with guard:
         return len("inside")
 
 
-def use_and_fail(door):
+def use_and_fail(guard):
     """As methods do that raise."""
     try:
-        with door:
+        with guard:
             raise ValueError("inside")
     except ValueError:
         pass
 
 
-def use_twice(door):
+def use_twice(guard):
     """As `Pump.poll` does, which comes in again while an exception goes through it."""
     try:
-        with door:
+        with guard:
             len("inside")
     finally:
-        with door:
+        with guard:
             len("inside again")
 
 
-def use_with_notes(door):
+def use_with_notes(guard):
     """As when the garbage collector had left something to do."""
-    door.leave_note(lambda: None)
-    with door:
-        door.leave_note(lambda: None)
+    guard.leave_note(lambda: None)
+    with guard:
+        guard.leave_note(lambda: None)
 
 
 def in_thread(function):
@@ -106,14 +106,14 @@ def in_thread(function):
     return raised
 
 
-def is_open(door):
+def is_open(guard):
     """Whether it opens to a function of this thread; then it must keep others out, and be left."""
-    with door:
+    with guard:
         with pytest.raises(UsageError, match="in use already"):
-            use(door)
-        assert [type(error) for error in in_thread(lambda: use(door))] == [UsageError]
-    assert not door._inside
-    assert not door.notes
+            use(guard)
+        assert [type(error) for error in in_thread(lambda: use(guard))] == [UsageError]
+    assert not guard._inside
+    assert not guard.notes
     return True
 
 
@@ -125,9 +125,9 @@ def test_interrupted_at_every_bytecode(function):
     at = 0
     while True:
         at += 1
-        door, strike = ThreadGuard(), Strike(at)
-        strike.during(function, door)
-        assert is_open(door), at
+        guard, strike = ThreadGuard(), Strike(at)
+        strike.during(function, guard)
+        assert is_open(guard), at
         if not strike.has_struck:
             break
     assert at > 20, "the trace function sees bytecodes"
@@ -138,10 +138,10 @@ def test_another_thread_comes_after_an_interruption(function):
     at = 0
     while True:
         at += 1
-        door, strike = ThreadGuard(), Strike(at)
-        strike.during(function, door)
-        assert in_thread(lambda door=door: use(door)) == []
-        assert not door._inside
+        guard, strike = ThreadGuard(), Strike(at)
+        strike.during(function, guard)
+        assert in_thread(lambda guard=guard: use(guard)) == []
+        assert not guard._inside
         if not strike.has_struck:
             break
 
@@ -153,10 +153,10 @@ def test_interrupted_twice_at_every_two_bytecodes():
         second = 0
         while True:
             second += 1
-            door, one, two = ThreadGuard(), Strike(first), Strike(second)
-            one.during(use, door)
-            two.during(use, door)
-            assert is_open(door), (first, second)
+            guard, one, two = ThreadGuard(), Strike(first), Strike(second)
+            one.during(use, guard)
+            two.during(use, guard)
+            assert is_open(guard), (first, second)
             if not two.has_struck:
                 break
         if not one.has_struck:
@@ -210,49 +210,49 @@ def second_at_once(come_in, monkeypatch, place, name):
 
 
 def test_who_leaves_as_another_looks_leaves_no_second_place(monkeypatch):
-    door = ThreadGuard()
+    guard = ThreadGuard()
 
     def come_in(function):
-        with door:
+        with guard:
             function()
 
     assert second_at_once(come_in, monkeypatch, module, "_is_running") == [UsageError]
-    use(door)
-    assert not door._inside
+    use(guard)
+    assert not guard._inside
 
 
 def test_frame_that_has_gone_is_let_go():
     """Of what was interrupted nothing is kept once somebody was inside again."""
-    door = ThreadGuard()
+    guard = ThreadGuard()
     at = 0
-    while not door._inside:
+    while not guard._inside:
         at += 1
-        door = ThreadGuard()
-        Strike(at).during(use, door)
-    use(door)
-    assert not door._inside
+        guard = ThreadGuard()
+        Strike(at).during(use, guard)
+    use(guard)
+    assert not guard._inside
 
 
 def test_shut():
-    door = ThreadGuard()
-    door.shut("closed")
-    door.shut("closed again")
-    door.leave_note(pytest.fail)
+    guard = ThreadGuard()
+    guard.shut("closed")
+    guard.shut("closed again")
+    guard.leave_note(pytest.fail)
     for _ in range(2):
         with pytest.raises(UsageError, match=r"closed$"):
-            use(door)
-    assert door.is_shut
-    assert not door._inside
+            use(guard)
+    assert guard.is_shut
+    assert not guard._inside
 
 
 def test_notes_are_followed_by_who_comes_in_and_by_who_leaves():
-    door, done = ThreadGuard(), []
-    door.leave_note(lambda: done.append("in"))
+    guard, done = ThreadGuard(), []
+    guard.leave_note(lambda: done.append("in"))
 
     def function():
-        with door:
+        with guard:
             assert done == ["in"]
-            door.leave_note(lambda: done.append("out"))
+            guard.leave_note(lambda: done.append("out"))
             assert done == ["in"]
 
     function()
@@ -260,36 +260,36 @@ def test_notes_are_followed_by_who_comes_in_and_by_who_leaves():
 
 
 def test_note_that_is_interrupted_is_followed_again():
-    door, done = ThreadGuard(), []
+    guard, done = ThreadGuard(), []
 
     def note():
         done.append(None)
         if len(done) == 1:
             raise KeyboardInterrupt
 
-    door.leave_note(note)
+    guard.leave_note(note)
     with pytest.raises(KeyboardInterrupt):
-        use(door)
-    use(door)
-    use(door)
+        use(guard)
+    use(guard)
+    use(guard)
     assert len(done) == 2
 
 
 def test_note_for_which_the_kernel_has_no_room():
-    door = ThreadGuard()
+    guard = ThreadGuard()
     tried = []
 
     def note():
         tried.append(None)
         raise OSError
 
-    door.leave_note(note)
-    use(door)
-    use(door)
+    guard.leave_note(note)
+    use(guard)
+    use(guard)
     assert len(tried) == 1
 
 
-def opens_the_door(node):
+def is_guarded(node):
     return any(
         isinstance(each, ast.With)
         and any(ast.unparse(item.context_expr).endswith("guard") for item in each.items)
@@ -307,13 +307,13 @@ def own_nodes(function):
             waiting += ast.iter_child_nodes(node)
 
 
-def test_no_generator_opens_the_door():
+def test_no_generator_is_guarded():
     """Its frame does not end when it is left, and to look at it would close it."""
     openers = [
         function
         for path in Path(ipcpoll.__file__).parent.rglob("*.py")
         for function in ast.walk(ast.parse(path.read_text()))
-        if isinstance(function, ast.FunctionDef | ast.AsyncFunctionDef) and opens_the_door(function)
+        if isinstance(function, ast.FunctionDef | ast.AsyncFunctionDef) and is_guarded(function)
     ]
     assert len(openers) > 8
     for function in openers:
