@@ -69,8 +69,8 @@ class Answers:
         source = iter(commands)
         in_flight = self._in_flight
         more = True
-        # The guard is for frames that end as they leave it, and a generator may be left for good: so
-        # it is opened in what is called here.
+        # The guard is for frames that end as they leave it, and a generator may be left for good:
+        # so it is entered in what is called here.
         try:
             while True:
                 # Filled up when half empty: frames are sent together and not one by one.
