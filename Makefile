@@ -71,13 +71,15 @@ campaign: ## attack every promise for MINUTES=60; docs/reliability.md tells how
 	@.ci/environment .venv-campaign campaign
 	.venv-campaign/bin/python tests/campaign/run.py --minutes $(MINUTES)
 
-newest: ## the tests with the newest release of everything
+newest: ## the tests with the newest release of everything, under each CPython
 	@.ci/environment .venv-newest newest
 	.venv-newest/bin/pytest -q
+	.ci/other-pythons newest
 
-oldest: ## the tests with the oldest release of everything that is allowed
-	@.ci/environment .venv-oldest oldest
+oldest: ## the tests with the oldest release of everything that is allowed, under each CPython
+	@.ci/environment .venv-oldest oldest-3.11
 	.venv-oldest/bin/pytest -q
+	.ci/other-pythons oldest
 
 nogil: environment ## the tests under a free-threaded CPython, if there is one
 	$(PYTHON) tests/campaign/free_threaded.py

@@ -8,8 +8,9 @@ all kinds of budgets, be woken, finish a late answer, poll inside a command, clo
 
 The model: every whole call of a client that still listens is answered exactly once. What is
 answered at once comes in the order of the calls; a cancelled call is answered once, with its answer
-or its cancellation; when the server closes, each client gets its answers, then `shutting-down`,
-then the end. After everything the server is silent and has forgotten nobody.
+or its cancellation; when the server closes, each client gets its answers, `shutting-down` for each
+call that had begun, then `shutting-down` for the others, then the end. After everything the server
+is silent and has forgotten nobody.
 
 This says what tests/test_against_a_model.py says of budgets and limits for each of its stories, and
 adds late answers, cancels, half-closes and the server's own end; and what fails is made small.
@@ -106,7 +107,13 @@ class Client(Peer):
             elif what == "Refuse":
                 assert (kind, body["code"]) == (1, "no")
             elif what == "Ask":
-                assert body == 7 if kind == 0 else body["code"] == "cancelled"
+                if kind == 0:
+                    assert body == 7
+                elif body["code"] == "shutting-down":  # it had begun when the server closed
+                    assert self.left_behind
+                    assert body["data"] == {"began": True}
+                else:
+                    assert body["code"] == "cancelled"
             elif what == "Blob":
                 assert kind == 0
                 assert set(body) == {0}

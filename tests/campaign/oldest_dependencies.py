@@ -22,7 +22,7 @@ from part import Figures, run_as_program
 def campaign(seconds: float) -> Figures:
     """Run the suite once."""
     floors = environments.floors()
-    python = environments.make(".venv-oldest", "oldest")
+    python = environments.make(".venv-oldest", "oldest-3.11")
     found = {name: environments.version(python, name) for name in floors}
     assert found == floors, found
     return {**found, **environments.run_suite(python)}
