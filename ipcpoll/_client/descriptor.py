@@ -50,7 +50,7 @@ class ClientDescriptor:
                 self._armed = -1.0  # the timer has gone off, and is armed anew or silenced
 
     def watch(self, session: Session, connection: ClientConnection, mask: int) -> None:
-        """Watch a line's connection for this, and for nothing else; 0: not at all."""
+        """Watch a session's connection for this, and for nothing else; 0: not at all."""
         fd = connection.fileno()
         known = self._watched.get(fd)
         if known is None:
