@@ -1,5 +1,8 @@
 """ipcpoll: a program's own main loop answers other processes. No thread."""
 
+import typing as _typing
+from importlib import import_module as _import_module
+
 from ._address.names import runtime_path
 from ._attach.attachment import Attachment
 from ._attach.pollable import Pollable
@@ -18,6 +21,7 @@ from .errors import (
     Busy,
     Cancelled,
     CommandError,
+    DeclaredError,
     FrameTooLarge,
     InternalError,
     InvalidArguments,
@@ -37,7 +41,15 @@ from .errors import (
 from .limits import Limits
 from .single_instance import serve_or_send
 
+if _typing.TYPE_CHECKING:
+    from .describe.about import about
+    from .describe.marks import AT_RESTART, READ_ONLY, SECRET, step, unit
+    from .describe.progress import Progress
+
 __all__ = [
+    "AT_RESTART",
+    "READ_ONLY",
+    "SECRET",
     "AlreadyRunning",
     "AsyncStream",
     "Attachment",
@@ -48,6 +60,7 @@ __all__ = [
     "Command",
     "CommandError",
     "Credentials",
+    "DeclaredError",
     "FrameTooLarge",
     "InternalError",
     "InvalidArguments",
@@ -58,6 +71,7 @@ __all__ = [
     "NotRunning",
     "PeerGone",
     "Pollable",
+    "Progress",
     "Server",
     "ShuttingDown",
     "StaleSocket",
@@ -71,8 +85,35 @@ __all__ = [
     "UnsafeDependency",
     "UntrustedPeer",
     "UsageError",
+    "about",
     "caller",
     "runtime_path",
     "send",
     "serve_or_send",
+    "step",
+    "unit",
 ]
+
+# What only programs that say something of themselves use is loaded when it is first used.
+_LATER = {
+    "AT_RESTART": "marks",
+    "Progress": "progress",
+    "READ_ONLY": "marks",
+    "SECRET": "marks",
+    "about": "about",
+    "step": "marks",
+    "unit": "marks",
+}
+
+
+def __getattr__(name: str) -> object:
+    module = _LATER.get(name)
+    if module is None:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    thing: object = getattr(_import_module(f"{__name__}.describe.{module}"), name)
+    globals()[name] = thing
+    return thing
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

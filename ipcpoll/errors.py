@@ -226,13 +226,14 @@ class DeclaredError(CommandError):
     ::
 
         class QueueFull(DeclaredError):
-            """The queue has no room."""
+            "The queue has no room."
 
             CODE = "queue-full"
 
     A command raises ``QueueFull("no room for 3 more", data)``. Whoever calls with a command class
-    that declares it (``@ipcpoll.about(errors=(QueueFull,))``) gets a QueueFull, made without calling
-    its `__init__`; whoever calls by name gets a `CommandError` with the same code, message and data.
+    that declares it (``@ipcpoll.about(errors=(QueueFull,))``) gets a QueueFull, made without
+    calling its `__init__`; whoever calls by name gets a `CommandError` with the same code, message
+    and data.
 
     A class without `CODE` is a base for others. A code that is no text, is empty or is one of
     ipcpoll's own is a TypeError when the class is made.

@@ -1,7 +1,7 @@
 """Marks for ``Annotated[…]``: what tools say and show of a value beside its type. No I/O.
 
 What is promised: each is a `msgspec.Meta`, so it stands beside others (bounds, a description) and
-changes nothing of what is taken or refused. It becomes words in the schema of whatever it is around.
+changes nothing of what is taken or refused. It becomes words in the schema of what it is around.
 """
 
 from __future__ import annotations
