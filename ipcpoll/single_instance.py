@@ -89,10 +89,10 @@ def serve_or_send(
 
     `address`, `commands`, `limits`, `name` and `version` are as for `Server`. Blocks at most
     `timeout` seconds (None: no limit), and does not block when this process becomes the server.
-    Raises what `Server` raises except AlreadyRunning, and what `send` raises: CommandError, NotPolled, NotAnswered,
-    UntrustedPeer, PeerGone (the command may have run), ShuttingDown with `began` (the server closed
-    while the command ran: it may have run). AlreadyRunning means here that somebody has had the
-    lock for all that time and serves nobody.
+    Raises what `Server` raises except AlreadyRunning, and what `send` raises: CommandError,
+    NotPolled, NotAnswered, UntrustedPeer, PeerGone (the command may have run), ShuttingDown with
+    `began` (the server closed while the command ran: it may have run). AlreadyRunning means here
+    that somebody has had the lock for all that time and serves nobody.
     """
     wait = TimeLimit(timeout)
     back_off = BackOff()

@@ -47,6 +47,7 @@ class Description:
         self._variables = variables
         self._groups = groups
         self._steps: Generator[None] | None = None
+        self._is_advancing = False
         self._begin = _pair("ipcpoll", VERSION) + _pair("program", program)
         self._sections = b""
         self._fingerprint = ""
@@ -55,15 +56,18 @@ class Description:
         """Take one step; return whether there is more to do."""
         if self._fingerprint:
             return False
+        if self._is_advancing:  # a factory of the program's polls, and here is another who asks
+            return True
         if self._steps is None:
             self._steps = self._make()
+        self._is_advancing = True
         try:
-            next(self._steps)
-        except StopIteration:
-            self._steps = None
+            next(self._steps, None)
         except BaseException:  # what a class of the program raised: begin anew when asked again
             self._steps = None
             raise
+        finally:
+            self._is_advancing = False
         return not self._fingerprint
 
     def answer(self, known: str | None) -> bytes:

@@ -8,8 +8,8 @@ raises where a default is a path or an answer is one of several dataclasses.
 What is promised:
 
 * What the server takes, the schema takes; what the schema takes, the server takes, but for rules
-  that JSON Schema has no word for (a `__post_init__`, the range of an int, a bound on the keys of a
-  map).
+  that JSON Schema has no word for: a `__post_init__`, the range of an int, a bound on the keys of a
+  map; the length of bytes, which are three in four characters; items of a set that mean the same.
 * Fields, members and classes come in the order of their definition.
 * A default is the plain value. That of a secret is nowhere, nor is that of anything that holds one.
 * A step (`Schemas.schema`, one call of `Schemas.define_next`) goes through the fields of one class.
@@ -50,7 +50,7 @@ Schema: TypeAlias = "dict[str, Any]"
 
 _LEAVES: Final = (
     *(bool, int, float, str, bytes, type(None)),
-    *(date, datetime, time, timedelta, Decimal, UUID),
+    *(date, timedelta, Decimal, UUID),
 )
 _ARRAYS: Final = (list, set, frozenset, tuple)
 _NUMBER: Final = {
@@ -69,12 +69,17 @@ _WORDS: Final[dict[Any, dict[str, str]]] = {
     dict: {"min_length": "minProperties", "max_length": "maxProperties"},
 }
 """How JSON Schema names a constraint, by what it is around."""
-_FORMATS: Final[dict[tuple[Any, bool], str]] = {
-    (datetime, True): "date-time",
-    (time, True): "time",
-    (time, False): "partial-time",
+_NARROWER: Final[dict[str, Callable[[Any, Any], Any]]] = {
+    **dict.fromkeys(("minimum", "exclusiveMinimum", "minLength", "minItems", "minProperties"), max),
+    **dict.fromkeys(("maximum", "exclusiveMaximum", "maxLength", "maxItems", "maxProperties"), min),
 }
-"""How it names a moment with, or without, its offset from UTC."""
+"""Which of two bounds counts."""
+_FORMATS: Final[dict[Any, dict[bool, str]]] = {
+    datetime: {True: "date-time", False: "date-time-local"},
+    time: {True: "time", False: "time-local"},
+}
+"""How a moment with its offset from UTC is named, and one without. The names of the latter are from
+the registry of OpenAPI."""
 _KEYS: Final = {
     int: r"^-?(0|[1-9][0-9]*)$",
     float: r"^-?((0|[1-9][0-9]*)(\.[0-9]+)?([eE][-+]?[0-9]+)?|[iI][nN][fF]([iI][nN][iI][tT][yY])?"
@@ -216,10 +221,10 @@ class Schemas:
         self, hint: Any, form: Form, default: Callable[[], Any] | None, secret: bool
     ) -> Schema:
         schema = self.schema(hint, secret)
-        if secret or holds_secret(hint):
-            schema.pop("default", None)  # somebody may have written it into the annotation
-        elif default is not None and (plain := plain_default(form, default)) is not NONE:
-            schema["default"] = plain
+        if default is not None and not (secret or holds_secret(hint)):
+            plain = plain_default(form, default)
+            if plain is not NONE:
+                schema["default"] = plain
         return schema
 
     # -----------------------------------------------------------------------------------------
@@ -244,11 +249,15 @@ class Schemas:
         schema = self._of_kind(kind, args, secret)
         for limit in limits:
             _limit(schema, kind, limit)
+        if kind in _FORMATS and "format" not in schema:
+            schema["anyOf"] = [{"format": name} for name in _FORMATS[kind].values()]
         return schema
 
     def _of_kind(self, kind: Any, args: tuple[Any, ...], secret: bool) -> Schema:
         if kind in _LEAVES:
             return dict(_words_of(kind))
+        if kind in _FORMATS:
+            return {"type": "string"}
         if kind in _ARRAYS:
             return {"type": "array"} | ({"items": self.schema(args[0], secret)} if args else {})
         if kind is dict:
@@ -291,8 +300,13 @@ class Schemas:
         limits: Iterable[Constraint],
     ) -> Schema:
         own = [*limits, *constraints_of(metadata)]
-        schema = self.schema(annotation, secret or _is_secret(metadata), own)
-        schema.update(self._described(metadata, annotation))
+        secret = secret or _is_secret(metadata)
+        schema = self.schema(annotation, secret, own)
+        words = self._described(metadata, annotation)
+        if secret:
+            words.pop("default", None)  # somebody may have written it into the annotation
+            words.pop("examples", None)
+        schema.update(words)
         return schema
 
     def _described(self, metadata: tuple[Any, ...], annotation: Any) -> Schema:
@@ -376,10 +390,9 @@ def _limit(schema: Schema, kind: Any, limit: Constraint) -> None:
     """Add what a constraint says, if it says something about this kind."""
     bound = limit.bound
     if limit.keyword == "tz":
-        word = "format"
-        bound = _FORMATS.get((kind, bound))
-        if bound is None:
+        if kind not in _FORMATS:
             return
+        word, bound = "format", _FORMATS[kind][bound]
     elif limit.keyword in _WORDS.get(kind, ()):
         word = _WORDS[kind][limit.keyword]
         if kind is bytes:  # each three of them are four characters of base64
@@ -390,8 +403,11 @@ def _limit(schema: Schema, kind: Any, limit: Constraint) -> None:
             bound = math.copysign(2.0**64, bound)  # beyond every int that is carried
     else:
         return
-    if schema.get(word, bound) == bound:
+    other = schema.get(word, bound)
+    if other == bound:
         schema[word] = bound
+    elif word in _NARROWER:
+        schema[word] = _NARROWER[word](bound, other)
     else:
         schema.setdefault("allOf", []).append({word: bound})
 
