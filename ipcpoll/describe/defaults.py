@@ -21,7 +21,6 @@ from .._schema.forms import (
     Map,
     Positions,
     Record,
-    Unfit,
     unwrapped,
 )
 from .._wire import codec
@@ -35,31 +34,28 @@ _KINDS: Final[dict[type, str]] = {list: ARRAY, dict: MAP}
 
 def plain_default(form: Form, make: Callable[[], Any]) -> Any:
     """Return what `make` makes as a plain value, or `NONE`."""
-    try:
-        first = _plain(form, make())
-        if first is not NONE and deterministic(first) == deterministic(_plain(form, make())):
-            return first
-    except Exception:  # a factory of the program's
-        pass
-    return NONE
+    made: list[Any] = []
+    for _ in range(2):  # one by one: the clock must have moved on
+        try:
+            value = make()
+        except Exception:
+            return NONE
+        plain = plain_value(form, value)
+        if plain is NONE or (made and deterministic(plain) != made[-1]):
+            return NONE
+        made += plain, deterministic(plain)
+    return made[0]
 
 
 def plain_value(form: Form, value: Any) -> Any:
-    """Return a value as a plain one, sets sorted; `NONE`: it can't be carried."""
-    try:
-        return _plain(form, value)
-    except Exception:  # what a program's class does as it is looked at
-        return NONE
-
-
-def _plain(form: Form, value: Any) -> Any:
+    """Return a value as a plain one, sets sorted; `NONE`: it is left out, or can't be carried."""
     if value is msgspec.UNSET:
         return NONE
     try:
         plain = form.plain(value)
         codec.encode(plain)
         return _in_order(form, plain)
-    except (Unfit, TypeError, ValueError, RecursionError):  # one that its annotation rules out
+    except Exception:  # its annotation rules it out; or what it is does not let itself be looked at
         return NONE
 
 

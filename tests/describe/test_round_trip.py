@@ -62,6 +62,7 @@ LIMITED = [
     "Annotated[int | str | None, Ge(3), MinLen(1)]",
     "Annotated[datetime, Meta(tz=True)]",
     "Annotated[datetime, Meta(tz=False)]",
+    "Annotated[datetime | int, Timezone(...)]",
     "Annotated[time, Meta(tz=True)]",
     "Annotated[time, Meta(tz=False)]",
     "list[Annotated[int, Meta(le=3)]]",
