@@ -41,11 +41,6 @@ from .errors import (
 from .limits import Limits
 from .single_instance import serve_or_send
 
-if _typing.TYPE_CHECKING:
-    from .describe.about import about
-    from .describe.marks import AT_RESTART, READ_ONLY, SECRET, step, unit
-    from .describe.progress import Progress
-
 __all__ = [
     "AT_RESTART",
     "READ_ONLY",
@@ -94,26 +89,29 @@ __all__ = [
     "unit",
 ]
 
-# What only programs that say something of themselves use is loaded when it is first used.
-_LATER = {
-    "AT_RESTART": "marks",
-    "Progress": "progress",
-    "READ_ONLY": "marks",
-    "SECRET": "marks",
-    "about": "about",
-    "step": "marks",
-    "unit": "marks",
-}
+# What only programs use that say something of themselves is loaded when it is first used. To a type
+# checker it is imported, and any other name is still a mistake.
+if _typing.TYPE_CHECKING:
+    from .describe.about import about
+    from .describe.marks import AT_RESTART, READ_ONLY, SECRET, step, unit
+    from .describe.progress import Progress
+else:
+    _LATER = {
+        "AT_RESTART": "marks",
+        "Progress": "progress",
+        "READ_ONLY": "marks",
+        "SECRET": "marks",
+        "about": "about",
+        "step": "marks",
+        "unit": "marks",
+    }
 
+    def __getattr__(name):
+        if name not in _LATER:
+            raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+        module = _import_module(f"{__name__}.describe.{_LATER[name]}")
+        thing = globals()[name] = getattr(module, name)
+        return thing
 
-def __getattr__(name: str) -> object:
-    module = _LATER.get(name)
-    if module is None:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    thing: object = getattr(_import_module(f"{__name__}.describe.{module}"), name)
-    globals()[name] = thing
-    return thing
-
-
-def __dir__() -> list[str]:
-    return sorted({*globals(), *__all__})
+    def __dir__():
+        return sorted({*globals(), *__all__})

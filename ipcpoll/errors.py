@@ -239,12 +239,14 @@ class DeclaredError(CommandError):
     ipcpoll's own is a TypeError when the class is made.
     """
 
-    CODE: ClassVar[str] = ""
+    CODE: ClassVar[str]
 
     def __init_subclass__(cls, **options: object) -> None:
         super().__init_subclass__(**options)
+        if "CODE" not in vars(cls):
+            return
         code: object = cls.CODE
-        if type(code) is not str or (not code and "CODE" in vars(cls)):
+        if type(code) is not str or not code:
             raise TypeError(f"{cls.__qualname__}.CODE must be a text for programs, not {code!r}")
         if code in _OWN_CODES:
             raise TypeError(
@@ -253,7 +255,7 @@ class DeclaredError(CommandError):
             )
 
     def __init__(self, message: str, data: object = None) -> None:
-        if not self.CODE:
+        if not hasattr(self, "CODE"):
             raise TypeError(f"{type(self).__qualname__} has no CODE; raise a class that has one")
         super().__init__(self.CODE, message, data)
 

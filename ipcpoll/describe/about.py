@@ -68,7 +68,9 @@ def _by_code(errors: Iterable[type[DeclaredError]]) -> dict[str, type[DeclaredEr
     found: dict[str, type[DeclaredError]] = {}
     given: list[object] = list(errors)
     for error in given:
-        if not (isinstance(error, type) and issubclass(error, DeclaredError) and error.CODE):
+        if not (isinstance(error, type) and issubclass(error, DeclaredError)) or not hasattr(
+            error, "CODE"
+        ):
             raise TypeError(
                 f"an error is a class derived from DeclaredError with a CODE, not {error!r}"
             )
