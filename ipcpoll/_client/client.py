@@ -102,8 +102,9 @@ class Client:
     def call(self, command: Command[Any, Any], *, timeout: Timeout = ...) -> Any:
         """Send a command and return its answer; its pieces are thrown away.
 
-        Raises CommandError (one of its subclasses, or itself with an application's code) when
-        the answer is an error; FrameTooLarge, TypeError or ValueError, before anything is sent,
+        Raises CommandError (one of its subclasses, among them those that the command's class
+        declares with `ipcpoll.about`, or itself with an application's code) when the answer is an
+        error; FrameTooLarge, TypeError or ValueError, before anything is sent,
         when the command can't be carried.
         """
         command_type = resolve(type(command))

@@ -40,6 +40,7 @@ from .._schema.annotations import Reader, alternatives_of, is_record, kind_of, m
 from .._schema.constraints import Constraint, constraints_of
 from .._schema.forms import Choice, Form, unwrapped
 from .._schema.plain import plain_value as bare_value
+from .._schema.secrets import is_secret
 from .._wire import codec
 from .._wire.diagnosis import INT_MAX, INT_MIN
 from .defaults import NONE, plain_default, plain_value
@@ -300,7 +301,7 @@ class Schemas:
         limits: Iterable[Constraint],
     ) -> Schema:
         own = [*limits, *constraints_of(metadata)]
-        secret = secret or _is_secret(metadata)
+        secret = secret or is_secret(metadata)
         schema = self.schema(annotation, secret, own)
         words = self._described(metadata, annotation)
         if secret:
@@ -334,7 +335,7 @@ def holds_secret(annotation: Any) -> bool:
     while waiting:
         for member in members_of(waiting.pop()):
             if typing.get_origin(member) is Annotated:
-                if _is_secret(member.__metadata__):
+                if is_secret(member.__metadata__):
                     return True
                 waiting.append(typing.get_args(member)[0])
             elif isinstance(member, type) and typing.get_origin(member) is None:
@@ -351,13 +352,6 @@ def _tuple(items: list[Schema], required: int) -> Schema:
     if items:  # JSON Schema allows no empty list
         schema["prefixItems"] = items
     return schema | {"items": False}
-
-
-def _is_secret(metadata: tuple[Any, ...]) -> bool:
-    return any(
-        type(meta) is msgspec.Meta and (meta.extra_json_schema or {}).get("writeOnly") is True
-        for meta in metadata
-    )
 
 
 def _has_fields(cls: type) -> bool:

@@ -10,6 +10,8 @@ import base64
 import re
 import string
 import sys
+from collections.abc import Callable
+from dataclasses import make_dataclass
 from datetime import timedelta
 from types import ModuleType
 from typing import Any
@@ -20,11 +22,14 @@ import msgspec
 import pytest
 import wire
 from documents import blocks, read
+from harness import PATIENCE
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from ipcpoll import Client, Server
 from ipcpoll._schema.commands import CommandType, resolve
 from ipcpoll._wire.codec import Decoder
+from ipcpoll.describe import Describe
 from ipcpoll.describe.fingerprint import deterministic
 from ipcpoll.describe.schema import Schemas
 from ipcpoll.errors import WireError
@@ -288,6 +293,37 @@ def test_schema_takes_what_the_server_takes(annotation: str, data: st.DataObject
     fields = data.draw(from_schema(sides.fields, sides.defs).flatmap(broken))
     if isinstance(fields, dict) and sides.server_takes(fields):
         assert sides.schema_takes(fields), fields
+
+
+def test_program_with_every_kind_of_field(serve: Callable[..., Server[Any]]) -> None:
+    """Over a socket: described, called with what the description allows, and answered so."""
+    commands = []
+    for number, sides in enumerate(SIDES.values()):
+        kind = sides.command.cls.__annotations__["x"]
+
+        def process(self: Any, ctx: object) -> Any:
+            return self.x
+
+        process.__annotations__ = {"return": kind}
+        commands.append(
+            make_dataclass(f"Cmd{number}", [("x", kind)], namespace={"process": process})
+        )
+    server = serve(commands)
+    with Client(server.address, timeout=PATIENCE) as client:
+        description = client.call(Describe())
+        described, defs = description["commands"], description["$defs"]
+        assert [*described] == [cls.__name__ for cls in commands]
+
+        @given(st.data())
+        @settings(max_examples=150, database=None)
+        def call_one(data: st.DataObject) -> None:
+            name = data.draw(st.sampled_from([*described]))
+            fields = data.draw(from_schema(described[name]["fields"], defs))
+            answer = client.request(name, fields)
+            schema = {**(described[name]["answer"] or {"type": "null"}), "$defs": defs}
+            assert jsonschema.Draft202012Validator(schema).is_valid(as_json(answer))
+
+        call_one()
 
 
 def test_strategy_knows_each_word() -> None:
