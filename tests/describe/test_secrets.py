@@ -57,22 +57,29 @@ def shows(text: str) -> bool:
     return VALUE in text or "12345678" in text
 
 
-@pytest.mark.parametrize(
-    ("annotation", "plain"), REFUSED, ids=[str(one[0])[:70] for one in REFUSED]
-)
+def refused_by(function: Callable[[], Any]) -> list[Exception]:
+    try:
+        function()
+    except Exception as error:
+        return [error]
+    return []  # clients do not look at constraints
+
+
+NAMES = [str(annotation)[:70] for annotation, _ in REFUSED]
+
+
+@pytest.mark.parametrize(("annotation", "plain"), REFUSED, ids=NAMES)
 def test_refusal_says_the_place_and_no_value(annotation: Any, plain: Any) -> None:
     command = resolve(wire.command(annotation, annotation))
-    for refuse in (
-        lambda: command.bind({"x": plain}),
-        lambda: command.encode_answer(plain),
-        lambda: command.decode_answer(plain) and command.encode_call(b"", command.cls(plain)),
+    for error in (
+        *refused_by(lambda: command.bind({"x": plain})),
+        *refused_by(lambda: command.encode_answer(plain)),
+        *refused_by(lambda: command.decode_answer(plain)),
+        *refused_by(lambda: command.encode_call(b"", command.cls(plain))),
     ):
-        try:
-            refuse()
-        except Exception as error:
-            assert not shows(str(error))
-            assert str(error).startswith("Cmd")
-            assert error.__suppress_context__ or not shows(str(error.__context__))
+        assert not shows(str(error))
+        assert str(error).startswith("Cmd")
+        assert error.__suppress_context__ or not shows(str(error.__context__))
     with pytest.raises(Exception, match=r"^Cmd\.x.* does not fit; it is a secret"):
         command.bind({"x": plain})
 
