@@ -35,7 +35,7 @@ class BuiltIns:
         if self._made is None:
             # The one import of an operator's room by the core; tests/test_architecture.py allows
             # it here, in a function, and nowhere else. `import ipcpoll` must not load that room.
-            from ..describe.builtin import for_server  # noqa: PLC0415
+            from ..describe.built_in import for_server  # noqa: PLC0415
 
             self._made = for_server(self._commands, self._program())
         return self._made

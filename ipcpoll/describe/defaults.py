@@ -7,11 +7,14 @@ clock, a random number) has no default here. Nothing that the program's code rai
 
 from __future__ import annotations
 
+import dataclasses
+import functools
 from collections.abc import Callable
 from typing import Any, Final
 
 import msgspec
 
+from .._schema.annotations import is_record
 from .._schema.forms import (
     ARRAY,
     MAP,
@@ -30,6 +33,22 @@ NONE: Final = object()
 """There is no default, or none that can be told."""
 
 _KINDS: Final[dict[type, str]] = {list: ARRAY, dict: MAP}
+
+
+def makers_of(cls: Any) -> dict[str, Callable[[], Any]]:
+    """Return what makes the default of each field of a dataclass that has one."""
+    makers: dict[str, Callable[[], Any]] = {}
+    for field in dataclasses.fields(cls) if is_record(cls) else ():
+        if field.default is not dataclasses.MISSING:
+            makers[field.name] = functools.partial(same, field.default)
+        elif field.default_factory is not dataclasses.MISSING:
+            makers[field.name] = field.default_factory
+    return makers
+
+
+def same(value: Any) -> Any:
+    """Return a default that is there already: what makes it is this with the value bound."""
+    return value
 
 
 def plain_default(form: Form, make: Callable[[], Any]) -> Any:

@@ -20,15 +20,12 @@ the references lead to.
 
 from __future__ import annotations
 
-import dataclasses
 import enum
 import functools
-import math
-import re
 import typing
-from collections import Counter, deque
+from collections import deque
 from collections.abc import Callable, Iterable
-from datetime import date, datetime, time, timedelta
+from datetime import date, timedelta
 from decimal import Decimal
 from pathlib import PurePath
 from typing import Annotated, Any, Final, Literal, TypeAlias
@@ -42,9 +39,10 @@ from .._schema.forms import Choice, Form, unwrapped
 from .._schema.plain import plain_value as bare_value
 from .._schema.secrets import is_secret
 from .._wire import codec
-from .._wire.diagnosis import INT_MAX, INT_MIN
-from .defaults import NONE, plain_default, plain_value
+from .bounds import ARRAYS, FORMATS, add_bound
+from .defaults import NONE, makers_of, plain_default, plain_value, same
 from .docs import doc_of, text
+from .names import names_of
 from .progress import Progress
 
 Schema: TypeAlias = "dict[str, Any]"
@@ -53,34 +51,6 @@ _LEAVES: Final = (
     *(bool, int, float, str, bytes, type(None)),
     *(date, timedelta, Decimal, UUID),
 )
-_ARRAYS: Final = (list, set, frozenset, tuple)
-_NUMBER: Final = {
-    "ge": "minimum",
-    "gt": "exclusiveMinimum",
-    "le": "maximum",
-    "lt": "exclusiveMaximum",
-    "multiple_of": "multipleOf",
-}
-_TEXT: Final = {"min_length": "minLength", "max_length": "maxLength", "pattern": "pattern"}
-_ITEMS: Final = {"min_length": "minItems", "max_length": "maxItems"}
-_WORDS: Final[dict[Any, dict[str, str]]] = {
-    **dict.fromkeys((int, float), _NUMBER),
-    **dict.fromkeys((str, bytes), _TEXT),
-    **dict.fromkeys(_ARRAYS, _ITEMS),
-    dict: {"min_length": "minProperties", "max_length": "maxProperties"},
-}
-"""How JSON Schema names a constraint, by what it is around."""
-_NARROWER: Final[dict[str, Callable[[Any, Any], Any]]] = {
-    **dict.fromkeys(("minimum", "exclusiveMinimum", "minLength", "minItems", "minProperties"), max),
-    **dict.fromkeys(("maximum", "exclusiveMaximum", "maxLength", "maxItems", "maxProperties"), min),
-}
-"""Which of two bounds counts."""
-_FORMATS: Final[dict[Any, dict[bool, str]]] = {
-    datetime: {True: "date-time", False: "date-time-local"},
-    time: {True: "time", False: "time-local"},
-}
-"""How a moment with its offset from UTC is named, and one without. The names of the latter are from
-the registry of OpenAPI."""
 _KEYS: Final = {
     int: r"^-?(0|[1-9][0-9]*)$",
     float: r"^-?((0|[1-9][0-9]*)(\.[0-9]+)?([eE][-+]?[0-9]+)?|[iI][nN][fF]([iI][nN][iI][tT][yY])?"
@@ -127,19 +97,22 @@ class Schemas:
         records = [member for member in members if is_record(member)]
         if len(records) < 2:
             return self.schema(annotation)
+        around = members_of(annotation)  # a note may be around all of it, or some
+        notes = [note.__metadata__ for note in around if typing.get_origin(note) is Annotated]
+        secret = any(map(is_secret, notes))
         tagged = [
-            self._tagged(member) if is_record(member) else self.schema(member) for member in members
+            self._tagged(member, secret) if is_record(member) else self.schema(member, secret)
+            for member in members
         ]
         schema: Schema = {"anyOf": tagged}
-        [bare, *more] = members_of(annotation)
-        if not more:  # a note stands around the union
-            schema.update(self._described(bare.__metadata__, None))
+        if len(around) == 1:
+            schema.update(self._described(notes[0], None, secret))
         return schema
 
-    def _tagged(self, record: type) -> Schema:
+    def _tagged(self, record: type, secret: bool) -> Schema:
         return {
             "type": "array",
-            "prefixItems": [{"const": text(record.__name__)}, self._reference(record, False)],
+            "prefixItems": [{"const": text(record.__name__)}, self._reference(record, secret)],
             "items": False,
             "minItems": 2,
         }
@@ -159,7 +132,7 @@ class Schemas:
 
     def name_all(self) -> dict[str, Schema]:
         """Name all classes, and return their definitions: the ``$defs``."""
-        names = _names(list(self._definitions))
+        names = names_of(list(self._definitions))
         for cls, references in self._references.items():
             for reference in references:
                 reference["$ref"] = f"#/$defs/{names[cls]}"
@@ -189,7 +162,7 @@ class Schemas:
     def _object(self, cls: Any, secret: bool) -> Schema:
         record = self._reader.record(cls)
         hints = typing.get_type_hints(cls, include_extras=True)
-        makers = _default_makers(cls)
+        makers = makers_of(cls)
         properties = {
             text(name): self._field(hints[name], form, makers.get(name), secret)
             for name, form in record.fields.items()
@@ -205,7 +178,7 @@ class Schemas:
     def _named_tuple(self, cls: Any, secret: bool) -> Schema:
         hints = typing.get_type_hints(cls, include_extras=True)
         defaults = {
-            name: functools.partial(_same, value) for name, value in cls._field_defaults.items()
+            name: functools.partial(same, value) for name, value in cls._field_defaults.items()
         }
         items = [
             self._field(
@@ -249,17 +222,17 @@ class Schemas:
             return _tuple([self.schema(arg, secret) for arg in args], len(args))
         schema = self._of_kind(kind, args, secret)
         for limit in limits:
-            _limit(schema, kind, limit)
-        if kind in _FORMATS and "format" not in schema:
-            schema["anyOf"] = [{"format": name} for name in _FORMATS[kind].values()]
+            add_bound(schema, kind, limit)
+        if kind in FORMATS and "format" not in schema:
+            schema["anyOf"] = [{"format": name} for name in FORMATS[kind].values()]
         return schema
 
     def _of_kind(self, kind: Any, args: tuple[Any, ...], secret: bool) -> Schema:
         if kind in _LEAVES:
             return dict(_words_of(kind))
-        if kind in _FORMATS:
+        if kind in FORMATS:
             return {"type": "string"}
-        if kind in _ARRAYS:
+        if kind in ARRAYS:
             return {"type": "array"} | ({"items": self.schema(args[0], secret)} if args else {})
         if kind is dict:
             return self._map(args, secret)
@@ -303,14 +276,10 @@ class Schemas:
         own = [*limits, *constraints_of(metadata)]
         secret = secret or is_secret(metadata)
         schema = self.schema(annotation, secret, own)
-        words = self._described(metadata, annotation)
-        if secret:
-            words.pop("default", None)  # somebody may have written it into the annotation
-            words.pop("examples", None)
-        schema.update(words)
+        schema.update(self._described(metadata, annotation, secret))
         return schema
 
-    def _described(self, metadata: tuple[Any, ...], annotation: Any) -> Schema:
+    def _described(self, metadata: tuple[Any, ...], annotation: Any, secret: bool) -> Schema:
         """Return what the metadata says to people and tools, as far as it can be carried."""
         words: Schema = {}
         for meta in metadata:
@@ -326,6 +295,9 @@ class Schemas:
             for word, value in (meta.extra_json_schema or {}).items():
                 if _can_be_carried(value):
                     words[text(word)] = value
+        if secret:  # somebody may have written it into the annotation
+            words.pop("default", None)
+            words.pop("examples", None)
         return words
 
 
@@ -358,52 +330,11 @@ def _has_fields(cls: type) -> bool:
     return is_record(cls) or typing.is_typeddict(cls) or hasattr(cls, "_field_defaults")
 
 
-def _default_makers(cls: Any) -> dict[str, Callable[[], Any]]:
-    """Return what makes the default of each field of a dataclass that has one."""
-    makers: dict[str, Callable[[], Any]] = {}
-    for field in dataclasses.fields(cls) if is_record(cls) else ():
-        if field.default is not dataclasses.MISSING:
-            makers[field.name] = functools.partial(_same, field.default)
-        elif field.default_factory is not dataclasses.MISSING:
-            makers[field.name] = field.default_factory
-    return makers
-
-
-def _same(value: Any) -> Any:
-    return value
-
-
 @functools.cache
 def _words_of(kind: type) -> Schema:
     """Return what msgspec says of a type without parts."""
     [schema], _ = msgspec.json.schema_components((kind,))
     return schema
-
-
-def _limit(schema: Schema, kind: Any, limit: Constraint) -> None:
-    """Add what a constraint says, if it says something about this kind."""
-    bound = limit.bound
-    if limit.keyword == "tz":
-        if kind not in _FORMATS:
-            return
-        word, bound = "format", _FORMATS[kind][bound]
-    elif limit.keyword in _WORDS.get(kind, ()):
-        word = _WORDS[kind][limit.keyword]
-        if kind is bytes:  # each three of them are four characters of base64
-            bound = 4 * ((bound + 2) // 3)
-        elif isinstance(bound, float) and not math.isfinite(bound):
-            return  # strict JSON has no such number
-        elif isinstance(bound, int) and not INT_MIN <= bound <= INT_MAX:
-            bound = math.copysign(2.0**64, bound)  # beyond every int that is carried
-    else:
-        return
-    other = schema.get(word, bound)
-    if other == bound:
-        schema[word] = bound
-    elif word in _NARROWER:
-        schema[word] = _NARROWER[word](bound, other)
-    else:
-        schema.setdefault("allOf", []).append({word: bound})
 
 
 def _can_be_carried(value: Any) -> bool:
@@ -412,27 +343,3 @@ def _can_be_carried(value: Any) -> bool:
     except (TypeError, ValueError):
         return False
     return True
-
-
-def _names(classes: list[type]) -> dict[type, str]:
-    """Return a name for each class: its own, and where two share one, with the module before it."""
-    short = {cls: _in_a_reference(cls.__name__) for cls in classes}
-    counts = Counter(short.values())
-    taken = {name for name, count in counts.items() if count == 1}
-    names: dict[type, str] = {}
-    for cls, own in short.items():
-        name = own
-        if counts[own] > 1:
-            whole = name = _in_a_reference(f"{cls.__module__}.{cls.__name__}")
-            number = 1
-            while name in taken:  # made twice, in a function
-                number += 1
-                name = f"{whole}-{number}"
-            taken.add(name)
-        names[cls] = name
-    return names
-
-
-def _in_a_reference(name: str) -> str:
-    """Return a name without what would have to be escaped in a reference."""
-    return re.sub(r"[^\w.-]", "_", text(name))

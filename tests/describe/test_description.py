@@ -30,6 +30,7 @@ from ipcpoll._schema.commands import CommandSet
 from ipcpoll._wire.codec import Decoder
 from ipcpoll.describe import Describe
 from ipcpoll.describe.description import VERSION, Description
+from ipcpoll.errors import WireError
 
 Serve = Callable[..., Server[Any]]
 
@@ -301,6 +302,13 @@ def test_unknown_built_in_command_names_the_nearest(serve: Serve) -> None:
             client.request("Lenth")
         with pytest.raises(UnknownCommand):
             client.request("ipcpoll.")
+
+
+def test_commands_without_a_server_have_no_built_in_ones() -> None:
+    commands = CommandSet([Length])
+    assert not commands.answers_later("ipcpoll.describe")
+    with pytest.raises(WireError, match=r"^the server has no command `ipcpoll\.describe`$"):
+        commands["ipcpoll.describe"]
 
 
 def test_it_needs_no_context(make_server: Serve, connect: Callable[..., Peer]) -> None:

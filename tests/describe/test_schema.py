@@ -435,6 +435,20 @@ def test_secret_is_write_only_and_its_neighbour_is_not() -> None:
     }
 
 
+@pytest.mark.parametrize(
+    "answer",
+    [
+        Annotated[Found | Inner, Secret],
+        Annotated[Found | Inner, Secret] | None,
+        Missing | Annotated[Found | Inner, Secret],
+    ],
+)
+def test_mark_around_several_dataclasses_holds_for_all(answer: Any) -> None:
+    schema, defs = described(lambda schemas: schemas.answer(answer))
+    assert "anyOf" in schema
+    assert "default" not in defs["Inner"]["properties"]["shade"]
+
+
 @pytest.mark.parametrize("secret_first", [True, False])
 def test_mark_on_a_group_holds_for_all_in_it(secret_first: bool) -> None:
     """Also where the class stands somewhere else without the mark: its defaults are the same."""
