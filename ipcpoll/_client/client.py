@@ -104,8 +104,8 @@ class Client:
 
         Raises CommandError (one of its subclasses, among them those that the command's class
         declares with `ipcpoll.about`, or itself with an application's code) when the answer is an
-        error; FrameTooLarge, TypeError or ValueError, before anything is sent,
-        when the command can't be carried.
+        error; FrameTooLarge, TypeError or ValueError, before anything is sent, when the command
+        can't be carried.
         """
         command_type = resolve(type(command))
         with self._guard:
