@@ -1,0 +1,175 @@
+"""What the tests of the command line share: programs in every state, and the command itself."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from harness import PATIENCE, run_python
+
+ROOT = Path(__file__).parents[1]
+
+SERVE = """
+import os, select, sys
+from dataclasses import dataclass
+import ipcpoll
+
+@dataclass
+class Add:
+    a: int
+    b: int
+    def process(self, ctx) -> int:
+        return self.a + self.b
+
+servers = [ipcpoll.Server(name, Add) for name in sys.argv[1:]]
+print("ready", flush=True)
+while True:
+    for server in select.select(servers, [], [])[0]:
+        server.poll(None)
+"""
+
+FORKED = """
+import os, select, signal, sys
+from dataclasses import dataclass
+import ipcpoll
+
+@dataclass
+class Add:
+    a: int
+    b: int
+    def process(self, ctx) -> int:
+        return self.a + self.b
+
+children = []
+for name in sys.argv[2:]:
+    pid = os.fork()
+    if not pid:
+        server = ipcpoll.Server(name, Add)
+        {behaviour}
+    children.append(pid)
+    os.waitpid(pid, os.WUNTRACED)
+print(*children, flush=True)
+sys.stdin.read()
+for pid in children:
+    try:
+        os.kill(pid, signal.SIGKILL)
+        os.waitpid(pid, 0)
+    except (ProcessLookupError, ChildProcessError):
+        pass
+"""
+
+
+@contextmanager
+def serving(*names: str) -> Iterator[subprocess.Popen[str]]:
+    """Run a process that serves these names, and polls whenever it is asked to."""
+    process = run_python(SERVE, *names)
+    try:
+        assert process.stdout is not None
+        assert process.stdout.readline() == "ready\n", process.communicate()
+        yield process
+    finally:
+        kill(process)
+
+
+def kill(process: subprocess.Popen[Any]) -> None:
+    """End a process, also one that is stopped, and close its pipes."""
+    process.kill()
+    process.communicate()
+
+
+@contextmanager
+def stopped(*names: str) -> Iterator[list[int]]:
+    """Run a process for each name that serves it, and is stopped by a signal. Gives their pids."""
+    with _forked("os.kill(os.getpid(), signal.SIGSTOP)", names) as pids:
+        yield pids
+
+
+def dead(*names: str) -> None:
+    """Leave a socket behind under each name: its process was killed."""
+    with _forked("os.kill(os.getpid(), signal.SIGKILL)", names):
+        pass
+
+
+@contextmanager
+def _forked(behaviour: str, names: Sequence[str]) -> Iterator[list[int]]:
+    source = FORKED.format(behaviour=behaviour)
+    process = run_python(source, "-", *names, stdin=subprocess.PIPE)
+    try:
+        assert process.stdout is not None
+        line = process.stdout.readline()
+        assert line, process.communicate()
+        yield [int(word) for word in line.split()]
+    finally:
+        process.communicate("", timeout=PATIENCE)
+
+
+# ---------------------------------------------------------------------------------------------
+# The command
+
+
+class Ran(NamedTuple):
+    """How a run of the command ended."""
+
+    code: int
+    out: str
+    err: str
+
+
+def start(*words: str, env: Mapping[str, str] | None = None, **how: Any) -> subprocess.Popen[str]:
+    """Start the real command, with pipes unless `how` says otherwise."""
+    environment = {**os.environ, "PYTHONPATH": str(ROOT), **(env or {})}
+    pipes: dict[str, Any] = dict.fromkeys(("stdin", "stdout", "stderr"), subprocess.PIPE)
+    command = [sys.executable, "-W", "error", "-m", "ipcpoll", *words]
+    return subprocess.Popen(command, text=True, env=environment, **{**pipes, **how})
+
+
+def ran(process: subprocess.Popen[str], said: str | None = None) -> Ran:
+    """Wait for its end. `said` is its whole input."""
+    try:
+        out, err = process.communicate(said, timeout=PATIENCE)
+    except subprocess.TimeoutExpired:
+        kill(process)
+        raise AssertionError("the command did not end") from None
+    return Ran(process.returncode, out, err)
+
+
+def run(*words: str, said: str | None = None, **how: Any) -> Ran:
+    """Run the real command in pipes, to its end."""
+    return ran(start(*words, **how), said)
+
+
+def run_on_terminal(
+    *words: str, env: Mapping[str, str] | None = None, width: int = 100
+) -> tuple[int, str]:
+    """Run the real command on a pseudo-terminal; return its exit code and all that came."""
+    master, slave = os.openpty()
+    environment = {"TERM": "xterm-256color", "COLUMNS": str(width), **(env or {})}
+    try:
+        process = start(*words, env=environment, stdin=slave, stdout=slave, stderr=slave)
+    finally:
+        os.close(slave)
+    watchdog = threading.Timer(PATIENCE, process.send_signal, [signal.SIGKILL])
+    watchdog.start()
+    came = b""
+    try:
+        while True:
+            try:
+                data = os.read(master, 65536)
+            except OSError:  # EIO: the last end of the other side was closed
+                break
+            if not data:
+                break
+            came += data
+        code = process.wait()
+    finally:
+        watchdog.cancel()
+        watchdog.join()
+        os.close(master)
+    return code, came.decode()
