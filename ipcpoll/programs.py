@@ -24,7 +24,7 @@ import select
 import socket
 import stat
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Iterator, Sequence
 from dataclasses import dataclass
 from enum import Enum
 from os import PathLike
@@ -322,7 +322,7 @@ def _asked(sockets: Sequence[tuple[str, str]], timeout: float) -> list[Program]:
 
 
 @contextlib.contextmanager
-def _way(path: str) -> Iterator[str]:
+def _way(path: str) -> Generator[str]:
     """Give a path to the same socket that fits into a socket's address."""
     if len(os.fsencode(path)) <= MOST_PATH_BYTES:
         yield path

@@ -185,12 +185,11 @@ def test_one_of_an_older_ipcpoll_answers_too(home: str) -> None:
 
 
 def test_one_that_is_full_answers_too(home: str) -> None:
-    with Server("calc", COMMANDS, limits=ipcpoll.Limits(max_clients=1)) as server:
-        with socket.socket(socket.AF_UNIX) as first:
-            first.connect(server.address)
-            settle(server)
-            process = run_python(ASK)
-            assert serve_process(server, process) == "calc running\n"
+    limits = ipcpoll.Limits(max_clients=1)
+    with Server("calc", COMMANDS, limits=limits) as server, socket.socket(socket.AF_UNIX) as first:
+        first.connect(server.address)
+        settle(server)
+        assert serve_process(server, run_python(ASK)) == "calc running\n"
 
 
 def test_fifty_programs(home: str, monkeypatch: pytest.MonkeyPatch) -> None:
