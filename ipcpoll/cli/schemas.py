@@ -33,6 +33,12 @@ Schema: TypeAlias = "Mapping[str, Any]"
 MOST_DEEP: Final = 64
 """Schemas inside schemas, as for a message."""
 
+_MOST_BRANCHES: Final = 256
+"""Of one schema, and what is looked at to find them."""
+
+_MOST_LOOKED_AT: Final = 1_000_000
+"""Values of one value. Branches inside branches may ask for each again and again."""
+
 LEAST_INT: Final = -(2**63)
 MOST_INT: Final = 2**64 - 1
 NOT_FINITE: Final = {"nan": math.nan, "inf": math.inf, "-inf": -math.inf}
@@ -76,6 +82,7 @@ class Schemas:
 
     def __init__(self, definitions: Mapping[str, Any] | None = None) -> None:
         self._definitions = definitions or {}
+        self._left = 0  # values and branches that are still looked at
 
     def resolve(self, schema: Any) -> Schema:
         """Return a schema without its reference: what stands beside that is added, and wins."""
@@ -92,22 +99,22 @@ class Schemas:
 
     def branches(self, schema: Schema) -> list[Schema]:
         """Return what a resolved schema may be: one of these, without any of its own; itself."""
-        return list(self._branches(schema, 0))
-
-    def _branches(self, schema: Schema, depth: int) -> Iterator[Schema]:
-        several = listed(schema.get("anyOf")) or listed(schema.get("oneOf"))
-        kinds = schema.get("type")
-        if depth > MOST_DEEP:
-            yield {}
-        elif several:
-            outer = {key: schema[key] for key in schema.keys() - {"anyOf", "oneOf"}}
-            for each in several[:MOST_DEEP]:
-                yield from self._branches({**outer, **self.resolve(each)}, depth + 1)
-        elif isinstance(kinds, list):
-            for kind in kinds[:MOST_DEEP]:
-                yield {**schema, "type": kind}
-        else:
-            yield schema
+        found: list[Schema] = []
+        waiting, looked_at = [schema], 0
+        while waiting and looked_at < _MOST_BRANCHES:  # some refer to themselves
+            one = waiting.pop()
+            looked_at += 1
+            several = listed(one.get("anyOf")) or listed(one.get("oneOf"))
+            kinds = one.get("type")
+            if several:
+                outer = {key: one[key] for key in one.keys() - {"anyOf", "oneOf"}}
+                inner = [{**outer, **self.resolve(each)} for each in several[:_MOST_BRANCHES]]
+                waiting += reversed(inner)
+            elif isinstance(kinds, list):
+                found += [{**one, "type": kind} for kind in kinds[:_MOST_BRANCHES]]
+            else:
+                found.append(one)
+        return found or [{}]
 
     def words(self, schema: Any) -> str:
         """Return what a schema allows, for a sentence: ``an integer or null``."""
@@ -151,14 +158,21 @@ class Schemas:
         """
         if depth > MOST_DEEP:
             raise Unfit(f"is nested deeper than {MOST_DEEP} levels")
-        resolved = self.resolve(schema)
-        branches = self.branches(resolved)
+        self._left = self._left - 1 if depth else _MOST_LOOKED_AT
+        if self._left < 0:  # the program looks at it itself
+            return _anything(value, depth)
+        branches = self.branches(self.resolve(schema))
         if len(branches) == 1:
             return self._fit(value, branches[0], depth)
-        takes_floats = any(branch.get("type") == "number" for branch in branches)
-        faults = []
+        # Where it fits exactly, it is not read as something else: 5.0 as 5, "nan" as no number.
+        passed_over = ""
+        if type(value) is float and any(branch.get("type") == "number" for branch in branches):
+            passed_over = "integer"
+        elif isinstance(value, str) and any(map(is_text, branches)):
+            passed_over = "number"
+        faults: list[Unfit] = []
         for branch in branches:
-            if type(value) is float and takes_floats and branch.get("type") == "integer":
+            if passed_over and branch.get("type") == passed_over:
                 continue
             try:
                 return self._fit(value, branch, depth)
@@ -169,7 +183,7 @@ class Schemas:
     def refusal(self, value: Any, branches: Sequence[Schema], faults: Sequence[Unfit]) -> Unfit:
         """Return the one refusal for a value that no branch took."""
         near = [fault for fault in faults if fault.is_near or fault.place]
-        if len(near) == 1 or len(branches) == 1:
+        if len(near) == 1 or len(faults) == len(branches) == 1:
             return (near or list(faults))[0]
         words = f"must be {self.words({'anyOf': list(branches)})}, not {said(value)}"
         return Unfit(words, hint=faults[0].hint if len(faults) == 1 else "")

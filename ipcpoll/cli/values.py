@@ -187,12 +187,21 @@ class Reader:
         return Change(name, schema, "=", self._assigned(name, sign, text, schema))
 
     def _assigned(self, name: str, sign: str, text: str, schema: Any) -> Any:
+        content = self._content_of(name, text)
         try:
-            if self._content is not None and (text == "-" or text.startswith("@")):
-                return self._of_content(self._content(text), sign, schema)
+            if content is not None:
+                return self._of_content(content, sign, schema)
             return self.json(text, schema) if sign == ":=" else self.value(text, schema)
         except Unfit as unfit:
             raise self._silent(unfit, schema).at(name) from None
+
+    def _content_of(self, name: str, text: str) -> bytes | None:
+        if self._content is None or not (text == "-" or text.startswith("@")):
+            return None
+        try:
+            return self._content(text)
+        except Unfit as unfit:
+            raise unfit.at(name) from None
 
     def _silent(self, unfit: Unfit, schema: Any) -> Unfit:
         return Unfit(_IS_SECRET) if self.schemas.holds_secret(schema) else unfit
@@ -210,7 +219,8 @@ class Reader:
             try:
                 return self._read(text, branch, takes_floats=takes_floats)
             except Unfit as unfit:
-                if branch.get("type") != "null" and not (is_text(branch) and faults):
+                is_null = branch.get("type") == "null" and len(branches) > 1
+                if not is_null and not (is_text(branch) and faults):
                     faults.append(unfit)
         if text.casefold() == _ALSO_NULL and any(each.get("type") == "null" for each in branches):
             return None
@@ -279,9 +289,9 @@ class Reader:
                 return self._as_json(text, schema)
             case _:
                 try:
-                    return self.schemas.fit(parsed(text), {})
+                    return self.schemas.fit(parsed(text), schema)
                 except (ValueError, RecursionError):  # any text last
-                    return text
+                    return self.schemas.fit(text, schema)
 
     def _list(self, text: str, schema: Schema) -> Any:
         parts = text.split(",") if text else []
