@@ -8,7 +8,7 @@ import subprocess
 import sys
 import threading
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -81,7 +81,11 @@ def serving(*names: str) -> Iterator[subprocess.Popen[str]]:
 def kill(process: subprocess.Popen[Any]) -> None:
     """End a process, also one that is stopped, and close its pipes."""
     process.kill()
-    process.communicate()
+    process.wait()
+    for pipe in (process.stdin, process.stdout, process.stderr):
+        if pipe is not None:
+            with suppress(OSError):  # what was written to it and nobody has read
+                pipe.close()
 
 
 @contextmanager
