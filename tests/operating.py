@@ -65,6 +65,19 @@ for pid in children:
         pass
 """
 
+LISTEN_AS_ANOTHER = """
+import os, socket, sys
+listener = socket.socket(socket.AF_UNIX)
+listener.bind(sys.argv[1])
+os.chmod(sys.argv[1], 0o666)
+os.setgid(12345)
+os.setuid(12345)
+listener.listen()
+print("ready", flush=True)
+sys.stdin.read()
+"""
+"""A program of user 12345, which only root can start."""
+
 
 @contextmanager
 def serving(*names: str) -> Iterator[subprocess.Popen[str]]:

@@ -25,11 +25,12 @@ _TAKE_A_VALUE: Final = "WX"
 
 
 def began(pid: int) -> float | None:
-    """Return when a process began, in Unix time."""
+    """Return when a process began, in Unix time, to a tenth of a second."""
     status = _read(pid, "stat").rpartition(b") ")[2].split()
     try:
         since_boot = int(status[19]) / os.sysconf("SC_CLK_TCK")
-        return time.time() - time.clock_gettime(time.CLOCK_BOOTTIME) + since_boot
+        booted = time.time() - time.clock_gettime(time.CLOCK_BOOTTIME)
+        return round(booted + since_boot, 1)
     except (AttributeError, IndexError, ValueError):
         return None
 

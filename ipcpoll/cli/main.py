@@ -140,8 +140,9 @@ class Verbs(click.Group):
         if cmd_name not in VERBS:
             return None
         module = importlib.import_module(f"{__package__}.{cmd_name}")
-        command: click.Command = module.command
-        return command
+        command: click.Command | None = getattr(module, "command", None)
+        # `dial` reads its words itself, see `__main__`; here it is for who asks what there is.
+        return command or click.Command(cmd_name, help=VERBS[cmd_name])
 
     def resolve_command(
         self, ctx: click.Context, args: list[str]
@@ -150,10 +151,9 @@ class Verbs(click.Group):
         if args and args[0] not in VERBS and not args[0].startswith("-"):
             from difflib import get_close_matches  # noqa: PLC0415
 
-            near = "".join(
-                f", did you mean {name}?" for name in get_close_matches(args[0], VERBS)[:1]
-            )
-            raise Usage(f"there is no verb {args[0]!r}{near or '; ipcpoll --help lists them'}")
+            near = get_close_matches(args[0], VERBS, 1)
+            hint = f"did you mean {near[0]}?" if near else "ipcpoll --help lists them"
+            raise Usage(f"there is no verb {args[0]!r}; {hint}")
         return super().resolve_command(ctx, args)
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:

@@ -300,5 +300,3 @@ def test_closed_stdio_is_no_danger(home: str) -> None:
         command = f'exec "{sys.executable}" -m ipcpoll dial calc <&- >&-'
         done = subprocess.run(["sh", "-c", command], capture_output=True, check=False, timeout=60)
     assert (done.returncode, done.stdout, done.stderr) == (0, b"", b"")
-
-

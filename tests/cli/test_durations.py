@@ -66,7 +66,13 @@ def test_iso_is_what_a_program_reads(duration: timedelta) -> None:
 
 @pytest.mark.parametrize(
     ("seconds", "text"),
-    [("1.5", "PT1.5S"), ("0", "PT0S"), ("86400", "P1D"), ("-90061", "-P1DT3661S"), ("1e-9", "PT0S")],
+    [
+        ("1.5", "PT1.5S"),
+        ("0", "PT0S"),
+        ("86400", "P1D"),
+        ("-90061", "-P1DT3661S"),
+        ("1e-9", "PT0S"),
+    ],
 )
 def test_iso(seconds: str, text: str) -> None:
     assert iso(Decimal(seconds)) == text

@@ -151,8 +151,17 @@ def test_a_full_disk_is_told() -> None:
 def test_closed_stdout_is_no_fault() -> None:
     program = MUCH.format(then="print('x')")
     command = f'exec "{sys.executable}" -c "$PROGRAM" >&-'
-    environment = {**os.environ, "PYTHONPATH": str(ROOT), "PROGRAM": program.replace("sys.stdout.flush()", "")}
+    environment = {
+        **os.environ,
+        "PYTHONPATH": str(ROOT),
+        "PROGRAM": program.replace("sys.stdout.flush()", ""),
+    }
     done = subprocess.run(
-        ["sh", "-c", command], input="\n", capture_output=True, text=True, env=environment, check=False
+        ["sh", "-c", command],
+        input="\n",
+        capture_output=True,
+        text=True,
+        env=environment,
+        check=False,
     )
     assert (done.returncode, done.stderr) == (0, "")

@@ -14,24 +14,12 @@ from pathlib import Path
 
 import pytest
 from harness import COMMANDS, full_backlog, run_python, serve_process, settle, wait_until
-from operating import dead, kill, serving, stopped
+from operating import LISTEN_AS_ANOTHER, dead, kill, serving, stopped
 
 import ipcpoll
 from ipcpoll import Server, programs
 from ipcpoll._system import processes
 from ipcpoll.programs import Program, State
-
-LISTEN_AS_ANOTHER = """
-import os, socket, sys
-listener = socket.socket(socket.AF_UNIX)
-listener.bind(sys.argv[1])
-os.chmod(sys.argv[1], 0o666)
-os.setgid(12345)
-os.setuid(12345)
-listener.listen()
-print("ready", flush=True)
-sys.stdin.read()
-"""
 
 
 def states(found: list[Program]) -> dict[str, State]:

@@ -376,7 +376,10 @@ SECRETS = {
 ACCOUNT = {
     "Account": {
         "type": "object",
-        "properties": {"key": {"type": "string", "writeOnly": True}, "next": {"$ref": "#/$defs/Account"}},
+        "properties": {
+            "key": {"type": "string", "writeOnly": True},
+            "next": {"$ref": "#/$defs/Account"},
+        },
     }
 }
 
@@ -683,7 +686,17 @@ ANY_JSON = st.recursive(
             ),
             inner
             | st.sampled_from(
-                ["integer", "number", "string", "array", "object", "null", "boolean", "duration", "s"]
+                [
+                    "integer",
+                    "number",
+                    "string",
+                    "array",
+                    "object",
+                    "null",
+                    "boolean",
+                    "duration",
+                    "s",
+                ]
             ),
             max_size=5,
         )
