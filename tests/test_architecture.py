@@ -20,6 +20,9 @@ MODULES = {
     "limits": set(),
     "_shown": set(),
     "single_instance": {"errors", "limits", "_schema", "_server", "_client"},
+    "programs": {"errors", "_wire", "_system", "_address", "_client"},
+    "cli": {"programs", "describe"},
+    "__main__": {"cli"},
     "testing": {"errors", "limits", *PRIVATE},
     "__init__": {"errors", "limits", "single_instance", *PRIVATE},
 }

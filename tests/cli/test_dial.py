@@ -286,7 +286,8 @@ def test_it_imports_neither_click_nor_rich(home: str) -> None:
     program = (
         "import sys; sys.argv = ['ipcpoll', 'dial', 'calc'];"
         "import ipcpoll.__main__ as command; code = command.main();"
-        "print({name.partition('.')[0] for name in sys.modules} & {'click', 'rich', 'asyncio'}, code)"
+        "tops = {name.partition('.')[0] for name in sys.modules};"
+        "print(tops & {'click', 'rich', 'asyncio'}, code)"
     )
     done = subprocess.run(
         [sys.executable, "-c", program], capture_output=True, text=True, check=True

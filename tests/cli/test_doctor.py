@@ -1,4 +1,4 @@
-"""`ipcpoll doctor`: every check that can fail fails for real, and the exit code is that of the first."""
+"""`ipcpoll doctor`: every check fails for real, and the exit code is that of the first."""
 
 from __future__ import annotations
 

@@ -246,7 +246,7 @@ AS_NOBODY = f"import os; os.setgid(65534); os.setuid(65534)\n{SERVE}"
 
 @AS_ROOT
 def test_root_becomes_the_user_before_it_asks(monkeypatch: pytest.MonkeyPatch) -> None:
-    """It reaches the program as one of its user's, in that user's place; without it, it does not."""
+    """It reaches the program as one of its user's, in that user's place; else it does not."""
     from harness import run_python
 
     name = f"test-{uuid.uuid4().hex[:12]}"

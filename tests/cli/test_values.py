@@ -713,8 +713,8 @@ def test_a_program_can_say_any_schema(schema: Any, text: str) -> None:
         for read in (reader.value, reader.json):
             try:
                 reader.written("v", read(text, each), each)
-            except Unfit as unfit:
-                assert str(unfit)
+            except Unfit:
+                pass
         try:
             reader.changes([f"v+={text}", f"w={text}"], {"v": each, "w": each})
         except Unfit:
