@@ -12,6 +12,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import pytest
 from harness import PATIENCE, run_python
 
 ROOT = Path(__file__).parents[1]
@@ -125,6 +126,16 @@ def _forked(behaviour: str, names: Sequence[str]) -> Iterator[list[int]]:
         yield [int(word) for word in line.split()]
     finally:
         process.communicate("", timeout=PATIENCE)
+
+
+def need_another_user() -> None:
+    """Skip where no process of user 12345 can be made, or it can't read Python or this checkout."""
+    if os.geteuid() != 0:
+        pytest.skip("only root can become another user")
+    process = run_python("import os; os.setgid(12345); os.setuid(12345); import ipcpoll, inspect")
+    process.communicate(timeout=PATIENCE)
+    if process.returncode:
+        pytest.skip("another user can't read this Python, or this checkout")
 
 
 # ---------------------------------------------------------------------------------------------

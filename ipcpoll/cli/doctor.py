@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Iterator
-from importlib.metadata import version
 from typing import Any, Final, NamedTuple
 
 import click
@@ -16,7 +15,7 @@ from .. import programs
 from ..programs import Program, State
 from . import output
 from .exits import Exit, Verdict, go_on, verdict
-from .main import settings, verb
+from .main import release, settings, verb
 from .text import escaped, shown
 
 QUESTION: Final[tuple[str, dict[str, Any]]] = ("ipcpoll.get", {"names": []})
@@ -79,7 +78,7 @@ def checked(app: str | None, timeout: float) -> Iterator[Check]:
 
 def _libraries() -> Check:
     python = ".".join(map(str, sys.version_info[:3]))
-    names = ", ".join(f"{name} {version(name)}" for name in ("ipcpoll", "cbor2", "msgspec"))
+    names = ", ".join(f"{name} {release(name)}" for name in ("ipcpoll", "cbor2", "msgspec"))
     try:
         ipcpoll.Client("any").close()  # proves what it needs of them
     except ipcpoll.UnsafeDependency as error:

@@ -51,43 +51,34 @@ def settings(context: click.Context) -> Settings:
     return context.ensure_object(Settings)
 
 
-def _set(name: str) -> Callable[[click.Context, click.Parameter, Any], None]:
+def _set(
+    name: str, read: Callable[[Any], Any] = lambda value: value
+) -> Callable[[click.Context, click.Parameter, Any], None]:
     def take(context: click.Context, _: click.Parameter, value: Any) -> None:
-        if value is not None and value is not False:  # else it was not given here
-            setattr(settings(context), name, value)
+        if value is None or value is False:  # it was not given here
+            return
+        try:
+            setattr(settings(context), name, read(value))
+        except ValueError as error:
+            raise click.BadParameter(f"it {error}") from None
 
     return take
-
-
-class Seconds(click.ParamType[float]):
-    """A number of seconds, as ``2``, ``1.5s``, ``200ms``, ``1m``."""
-
-    name = "seconds"
-
-    def convert(
-        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
-    ) -> float:
-        """Return the seconds, or fail with a sentence."""
-        if isinstance(value, float):
-            return value
-        try:
-            return in_seconds(value)
-        except ValueError as error:
-            self.fail(f"it {error}", param, ctx)
 
 
 def common_options() -> list[click.Parameter]:
     """Return the options that the group and each verb have."""
 
-    def option(*names: str, sets: str, **how: Any) -> click.Option:
-        return click.Option(names, expose_value=False, callback=_set(sets), **how)
+    def option(
+        *names: str, sets: str, read: Callable[[Any], Any] = lambda value: value, **how: Any
+    ) -> click.Option:
+        return click.Option(names, expose_value=False, callback=_set(sets, read), **how)
 
     return [
         option("-j", "--json", sets="json", is_flag=True, help="Say it in JSON, for programs."),
         option(
             "--timeout",
             sets="seconds",
-            type=Seconds(),
+            read=in_seconds,
             metavar="SECONDS",
             help="Wait so long at most, from connecting to the answer; 5 unless given.",
         ),
@@ -162,11 +153,19 @@ class Verbs(click.Group):
             formatter.write_dl(list(VERBS.items()))
 
 
+def release(package: str) -> str:
+    """Return which release of a package is installed."""
+    from importlib.metadata import PackageNotFoundError, version  # noqa: PLC0415
+
+    try:
+        return version(package)
+    except PackageNotFoundError:  # a checkout that was never installed
+        return "(not installed)"
+
+
 def _version(context: click.Context, _: click.Parameter, wanted: bool) -> None:
     if wanted and not context.resilient_parsing:
-        from importlib.metadata import version  # noqa: PLC0415
-
-        print(f"ipcpoll {version('ipcpoll')}")
+        print(f"ipcpoll {release('ipcpoll')}")
         context.exit()
 
 
