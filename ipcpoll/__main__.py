@@ -14,7 +14,13 @@ _HAVE_A_VALUE: Final = ("--timeout", "--user")
 
 def main() -> int:
     """Run the command with the arguments of this process, and return its exit code."""
-    arguments = sys.argv[1:]
+    try:
+        return _run(sys.argv[1:])
+    except KeyboardInterrupt:  # while it imports; what comes after is caught where it runs
+        return 130
+
+
+def _run(arguments: list[str]) -> int:
     if _verb(arguments) == "dial":
         from .cli import dial  # noqa: PLC0415  # the others are not needed
 

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import atexit
+import functools
 import os
 import signal
 import subprocess
 import sys
+import tempfile
 import threading
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
@@ -153,9 +156,31 @@ class Ran(NamedTuple):
 def start(*words: str, env: Mapping[str, str] | None = None, **how: Any) -> subprocess.Popen[str]:
     """Start the real command, with pipes unless `how` says otherwise."""
     environment = {**os.environ, "PYTHONPATH": str(ROOT), **(env or {})}
+    if "--user" not in words:  # another user could not write what was covered
+        environment |= _coverage()
     pipes: dict[str, Any] = dict.fromkeys(("stdin", "stdout", "stderr"), subprocess.PIPE)
     command = [sys.executable, "-W", "error", "-m", "ipcpoll", *words]
     return subprocess.Popen(command, text=True, env=environment, **{**pipes, **how})
+
+
+@functools.cache
+def _measuring(data_file: str) -> str:
+    """Return a configuration with which a process adds to what this one measures."""
+    file = tempfile.NamedTemporaryFile("w", suffix=".ini", delete=False)  # noqa: SIM115
+    with file:
+        file.write(f"[run]\nbranch = true\nparallel = true\ndata_file = {data_file}\n")
+        file.write(f"include = {ROOT}/ipcpoll/*\n")
+    atexit.register(os.unlink, file.name)
+    return file.name
+
+
+def _coverage() -> dict[str, str]:
+    """Return what lets the command be measured too, where this process is (`make cover`)."""
+    measured = sys.modules.get("coverage")
+    current = None if measured is None else measured.Coverage.current()
+    if current is None or current.config.data_file is None:
+        return {}
+    return {"COVERAGE_PROCESS_START": _measuring(os.path.abspath(current.config.data_file))}
 
 
 def ran(process: subprocess.Popen[str], said: str | None = None) -> Ran:

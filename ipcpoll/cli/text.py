@@ -39,7 +39,7 @@ def shown(text: str, most: int = MOST, *, lines: bool = False) -> str:
     """Return at most so many characters of the text, escaped, and how many there are more."""
     if len(text) <= most:
         return escaped(text, lines=lines)
-    return f"{escaped(text[:most], lines=lines)}… ({len(text) - most} more characters)"
+    return f"{escaped(text[:most], lines=lines)}… ({len(text) - most} more)"
 
 
 def steers(char: str) -> bool:

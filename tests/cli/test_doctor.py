@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import subprocess
 from typing import Any
 
 import pytest
-from harness import COMMANDS, full_backlog, run_python
+from harness import COMMANDS, full_backlog, readable, run_python, wait_until
 from operating import LISTEN_AS_ANOTHER, dead, kill, run, run_on_terminal, serving, start, stopped
 
 from ipcpoll import Server
@@ -218,3 +219,18 @@ def test_another_users(home: str) -> None:
     [[what, says]] = wrong(out)
     assert what == "user"
     assert f"pid {process.pid} belongs to user 12345" in says
+
+
+@pytest.mark.parametrize("verb", [("doctor", "calc"), ("doctor",), ("ls",)])
+def test_ctrl_c(home: str, verb: tuple[str, ...]) -> None:
+    """While it waits for a program that reads nothing."""
+    with Server("calc", COMMANDS) as server:
+        process = start(*verb, "--timeout", "1h")
+        try:
+            wait_until(lambda: readable(server))  # it has connected
+            process.send_signal(signal.SIGINT)
+            assert process.wait(60) == 130
+            assert process.stderr is not None
+            assert process.stderr.read() == ""
+        finally:
+            kill(process)

@@ -16,6 +16,7 @@ import pytest
 from harness import finish, run_python
 from operating import ROOT, SERVE, kill, need_another_user, run, run_on_terminal, serving
 
+from ipcpoll import __main__ as begins
 from ipcpoll.cli import main, output, users
 from ipcpoll.cli.exits import Ended, Usage
 
@@ -223,6 +224,14 @@ def test_without_click(verb: str, code: int) -> None:
         "ipcpoll: the command needs click and rich, which are not installed; "
         "pip install 'ipcpoll[cli]'\n"
     )
+
+
+def test_ctrl_c_while_it_imports(monkeypatch: pytest.MonkeyPatch) -> None:
+    def interrupted(arguments: list[str]) -> int:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(begins, "_run", interrupted)
+    assert begins.main() == 130
 
 
 def test_another_import_error_is_no_missing_click() -> None:

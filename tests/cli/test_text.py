@@ -75,7 +75,7 @@ def test_newlines_may_stay_and_nothing_else() -> None:
 
 def test_bounds() -> None:
     assert shown("abc", 3) == "abc"
-    assert shown("abcd", 3) == "abc… (1 more characters)"
+    assert shown("abcd", 3) == "abc… (1 more)"
     assert len(shown("\x1b" * 1_000_000)) < 5000
 
 
