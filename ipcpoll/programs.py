@@ -12,7 +12,8 @@ What is promised:
 * What it says of a process is the kernel's word: SO_PEERCRED and proc(5).
 * A socket that vanishes meanwhile is left out. Nothing that a program does raises.
 
-Nothing here is imported by ``import ipcpoll``.
+Nothing here is imported by ``import ipcpoll``. It is long for a module, because which programs
+there are and what each does is one thought.
 """
 
 from __future__ import annotations

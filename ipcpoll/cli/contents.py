@@ -9,7 +9,7 @@ from __future__ import annotations
 import sys
 from typing import BinaryIO, Final
 
-from .schemas import said
+from .kinds import said
 from .unfit import Unfit
 
 MOST: Final = 16 * 1024 * 1024

@@ -14,21 +14,27 @@ from __future__ import annotations
 
 import base64
 import binascii
-import datetime
-import decimal
 import math
 import re
-import uuid
 from collections.abc import Mapping, Sequence
-from difflib import get_close_matches
-from typing import Any, Final, TypeAlias
+from typing import Any, Final
 
 import msgspec
 
-from .text import json_text
+from .bounds import check_bounds, check_length, counted
+from .kinds import (
+    FORMATS,
+    MOST_NAMED,
+    Schema,
+    choices_of,
+    is_bytes,
+    is_text,
+    kind_words,
+    listed,
+    said,
+    unknown,
+)
 from .unfit import Unfit
-
-Schema: TypeAlias = "Mapping[str, Any]"
 
 MOST_DEEP: Final = 64
 """Schemas inside schemas, as for a message."""
@@ -43,38 +49,6 @@ LEAST_INT: Final = -(2**63)
 MOST_INT: Final = 2**64 - 1
 NOT_FINITE: Final = {"nan": math.nan, "inf": math.inf, "-inf": -math.inf}
 """How JSON says what it has no number for."""
-
-_FORMATS: Final[dict[str, tuple[Any, str]]] = {
-    "date-time": (datetime.datetime, "a date and time like 2026-01-02T03:04:05Z"),
-    "date": (datetime.date, "a date like 2026-01-02"),
-    "time": (datetime.time, "a time like 01:02:03"),
-    "duration": (datetime.timedelta, "a duration like 1.5s or 2h30m"),
-    "uuid": (uuid.UUID, "a UUID"),
-    "decimal": (decimal.Decimal, "a decimal number"),
-}
-_KINDS: Final = {
-    "null": "null",
-    "boolean": "yes or no",
-    "integer": "an integer",
-    "number": "a number",
-    "string": "text",
-    "array": "a list",
-    "object": "an object",
-}
-_MOST_NAMED: Final = 30
-_MOST_SHOWN: Final = 40
-_BOUNDS: Final = (
-    ("minimum", "be at least", lambda value, bound: value >= bound),
-    ("exclusiveMinimum", "be more than", lambda value, bound: value > bound),
-    ("maximum", "be at most", lambda value, bound: value <= bound),
-    ("exclusiveMaximum", "be less than", lambda value, bound: value < bound),
-    ("multipleOf", "be a multiple of", lambda value, bound: value % bound == 0),
-)
-_LENGTHS: Final = {
-    "string": ("minLength", "maxLength", "character", "characters"),
-    "array": ("minItems", "maxItems", "item", "items"),
-    "object": ("minProperties", "maxProperties", "entry", "entries"),
-}
 
 
 class Schemas:
@@ -223,21 +197,18 @@ class Schemas:
         """Return a number that is in its bounds. Raises Unfit."""
         if type(value) is int and not LEAST_INT <= value <= MOST_INT:
             raise Unfit("is too large a number to be sent", is_near=True)
-        for key, words, holds in _BOUNDS:
-            bound = schema.get(key)
-            if type(bound) in (int, float) and not _holds(holds, value, bound):
-                raise Unfit(f"must {words} {bound!r}, not {said(value)}", is_near=True)
+        check_bounds(value, schema)
         return value
 
     def fit_text(self, value: str, schema: Schema) -> Any:
         """Return text that is as it must be, or the bytes for which it stands. Raises Unfit."""
-        _check_length("string", len(value), schema)
+        check_length("string", len(value), schema)
         if is_bytes(schema):
             try:
                 return base64.b64decode(value, validate=True)
             except (binascii.Error, ValueError):  # the second: it has other letters
                 raise Unfit(f"must be bytes in base64, not {said(value)}") from None
-        kind, words = _FORMATS.get(str(schema.get("format")), (str, ""))
+        kind, words = FORMATS.get(str(schema.get("format")), (str, ""))
         if kind is not str:
             try:
                 msgspec.convert(value, kind)
@@ -252,16 +223,16 @@ class Schemas:
     def fit_bytes(self, value: bytes, schema: Schema) -> bytes:
         """Return bytes of which there are enough, and not too many. Raises Unfit."""
         # Their bounds are those of the base64, as it is a schema of JSON.
-        _check_length("string", len(base64.b64encode(value)), schema)
+        check_length("string", len(base64.b64encode(value)), schema)
         return value
 
     def fit_list(self, values: Sequence[Any], schema: Schema) -> list[Any]:
         """Return a list that has as many items as it must. Raises Unfit."""
         most = len(listed(schema.get("prefixItems")))
         if schema.get("items") is False and len(values) != most:
-            words = f"must have {_counted(most, 'item', 'items')}, not {len(values)}"
+            words = f"must have {counted(most, 'item', 'items')}, not {len(values)}"
             raise Unfit(words, is_near=True)
-        _check_length("array", len(values), schema)
+        check_length("array", len(values), schema)
         return list(values)
 
     def item(self, schema: Schema, index: int) -> Any:
@@ -295,96 +266,13 @@ class Schemas:
                 raise unfit.at(f".{name}") from None
         missing = [name for name in listed(schema.get("required")) if name not in values]
         if missing:
-            raise Unfit(f"lacks {' and '.join(map(str, missing[:_MOST_NAMED]))}", is_near=True)
-        _check_length("object", len(fitted), schema)
+            raise Unfit(f"lacks {' and '.join(map(str, missing[:MOST_NAMED]))}", is_near=True)
+        check_length("object", len(fitted), schema)
         return fitted
 
 
 # ---------------------------------------------------------------------------------------------
-# Of one schema
-
-
-def listed(value: Any) -> Sequence[Any]:
-    """Return a list that a schema should have; empty where it has something else."""
-    return value if isinstance(value, list | tuple) else ()
-
-
-def choices_of(schema: Schema) -> Sequence[Any] | None:
-    """Return the values of an enumeration, in its order; None: it is none."""
-    if "const" in schema:
-        return [schema["const"]]
-    return listed(schema["enum"]) if "enum" in schema else None
-
-
-def is_bytes(schema: Schema) -> bool:
-    """Return whether a schema of text is one of bytes, which JSON has not."""
-    return schema.get("contentEncoding") == "base64"
-
-
-def is_text(schema: Schema) -> bool:
-    """Return whether a branch takes any text: the one that is asked last."""
-    return (
-        schema.get("type") == "string"
-        and choices_of(schema) is None
-        and not is_bytes(schema)
-        and schema.get("format") not in _FORMATS
-    )
-
-
-def kind_words(schema: Schema) -> str:
-    """Return what one branch allows, for a sentence."""
-    choices = choices_of(schema)
-    if choices is not None:
-        return f"one of {named(choices)}" if len(choices) != 1 else word(choices[0])
-    if is_bytes(schema):
-        return "bytes in base64"
-    kind = schema.get("type")
-    if kind == "string" and schema.get("format") in _FORMATS:
-        return _FORMATS[schema["format"]][1]
-    return _KINDS.get(str(kind), "any value")
-
-
-def named(choices: Sequence[Any]) -> str:
-    """Return the values of an enumeration for a sentence, the first 30."""
-    more = len(choices) - _MOST_NAMED
-    words = ", ".join(map(word, choices[:_MOST_NAMED]))
-    return f"{words} and {more} more" if more > 0 else words
-
-
-def word(value: Any) -> str:
-    """Return a value as it is typed."""
-    return value if isinstance(value, str) else json_text(value)
-
-
-def said(value: Any) -> str:
-    """Return a value as a refusal shows it: 40 characters at most, a container by its kind."""
-    match value:
-        case str():
-            return repr(value) if len(value) <= _MOST_SHOWN else f"{value[:_MOST_SHOWN]!r}…"
-        case list() | tuple():
-            return "a list"
-        case Mapping():
-            return "an object"
-        case bytes():
-            return "bytes"
-        case _:
-            text = json_text(value)
-            return text if len(text) <= _MOST_SHOWN else f"{text[:_MOST_SHOWN]}…"
-
-
-def unknown(name: str, known: Sequence[str], what: str = "field", owner: str = "") -> Unfit:
-    """Return the refusal of a name that its `owner` does not know, with the nearest one."""
-    words = f"has no {what} {said(name)}"
-    if near := nearest(name, known):
-        return Unfit(words, owner, hint=f"; did you mean {near}?", is_near=True)
-    hint = f"; there are {named(known)}" if known else "; there is none at all"
-    return Unfit(words, owner, hint=hint, is_near=True)
-
-
-def nearest(name: str, known: Sequence[str]) -> str | None:
-    """Return the name that was probably meant."""
-    near = get_close_matches(name[:200].casefold(), [each.casefold() for each in known], 1)
-    return next((each for each in known if each.casefold() in near), None)
+# Of one value
 
 
 def _unescaped(pointer: str) -> str:
@@ -425,31 +313,8 @@ def _chosen(value: Any, choices: Sequence[Any]) -> Any:
     raise Unfit(f"must be {kind_words({'enum': choices})}, not {said(value)}")
 
 
-def _holds(holds: Any, value: Any, bound: Any) -> bool:
-    try:
-        return bool(holds(value, bound))
-    except ArithmeticError:  # a multiple of 0
-        return False
-
-
 def _matches(pattern: str, text: str) -> bool:
     try:
         return re.search(pattern, text) is not None
     except (re.error, OverflowError, RecursionError):  # no pattern that is known here
         return True
-
-
-def _check_length(kind: str, length: int, schema: Schema) -> None:
-    least, most, one, several = _LENGTHS[kind]
-    bound = schema.get(least)
-    if type(bound) is int and length < bound:
-        words = f"must have at least {_counted(bound, one, several)}, not {length}"
-        raise Unfit(words, is_near=True)
-    bound = schema.get(most)
-    if type(bound) is int and length > bound:
-        words = f"must have at most {_counted(bound, one, several)}, not {length}"
-        raise Unfit(words, is_near=True)
-
-
-def _counted(number: int, one: str, several: str) -> str:
-    return f"{number} {one if number == 1 else several}"

@@ -22,53 +22,34 @@ How a text is read:
 
 from __future__ import annotations
 
-import json
-import math
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from decimal import Decimal, InvalidOperation
+from decimal import Decimal
 from typing import Any, Final, NamedTuple
 
 from . import durations
-from .schemas import (
-    MOST_INT,
-    NOT_FINITE,
+from .changes import TOGGLE, Change, added, amount_of, can_be_added_to
+from .kinds import (
     Schema,
-    Schemas,
     choices_of,
     is_bytes,
     is_text,
     kind_words,
     listed,
     named,
-    nearest,
     said,
     unknown,
-    word,
 )
+from .scalars import as_typed, is_whole_number, parsed, read_boolean, read_choice, read_number
+from .schemas import Schemas
 from .text import json_text
 from .unfit import Unfit
 
-BOOLEANS: Final = {
-    **dict.fromkeys(("yes", "on", "true"), True),
-    **dict.fromkeys(("no", "off", "false"), False),
-}
-TOGGLE: Final = "toggle"
 NULL: Final = "null"
 _ALSO_NULL: Final = "none"
 """Where nothing else is called so."""
 
-_WHOLE: Final = re.compile(r"[+-]?(?:\d+|0x[0-9a-f]+|0o[0-7]+|0b[01]+)", re.ASCII | re.IGNORECASE)
-_NUMBER: Final = re.compile(r"[+-]?(?:\d+\.?\d*|\.\d+)(?:e[+-]?\d{1,5})?", re.ASCII | re.IGNORECASE)
 _ASSIGNMENT: Final = re.compile(r"([^=]*?)(:=|\+=|-=|=)(.*)", re.DOTALL)
-_MOST_DIGITS: Final = 400
-_WITHOUT_BOUNDS: Final = (
-    "minimum",
-    "maximum",
-    "exclusiveMinimum",
-    "exclusiveMaximum",
-    "multipleOf",
-)
 _IS_SECRET: Final = "does not fit (it is a secret: no more is said)"
 
 
@@ -79,21 +60,6 @@ class Assignment(NamedTuple):
     sign: str
     """``=``, ``:=``, ``+=``, ``-=``."""
     text: str
-
-
-class Change(NamedTuple):
-    """What a word wants of a variable."""
-
-    name: str
-    schema: Any
-    sign: str
-    """``=``: `value` is the new one. ``+=``, ``-=``: it is added, subtracted. TOGGLE: turned."""
-    value: Any
-
-    @property
-    def reads_first(self) -> bool:
-        """Whether the new value depends on the one that is there; see `Reader.changed`."""
-        return self.sign != "="
 
 
 Content = Callable[[str], bytes]
@@ -236,7 +202,7 @@ class Reader:
 
     def written(self, name: str, value: Any, schema: Any) -> str:
         """Return the word that is read as this plain value: ``name=text``, or ``name:=JSON``."""
-        text = _typed(value)
+        text = as_typed(value)
         try:
             is_plain = (
                 text is not None
@@ -266,18 +232,18 @@ class Reader:
     def _read(self, text: str, schema: Schema, *, takes_floats: bool) -> Any:
         choices = choices_of(schema)
         if choices is not None:
-            return _chosen(text, choices)
+            return read_choice(text, choices)
         match schema.get("type"):
             case "null":
                 if text.casefold() != NULL:
                     raise Unfit(f"must be null, not {said(text)}")
                 return None
             case "boolean":
-                return _boolean(text)
-            case "integer" if takes_floats and not _WHOLE.fullmatch(text):
+                return read_boolean(text)
+            case "integer" if takes_floats and not is_whole_number(text):
                 raise Unfit(f"must be an integer, not {said(text)}")
             case "integer" | "number":
-                return self.schemas.fit_number(_number(text, schema), schema)
+                return self.schemas.fit_number(read_number(text, schema), schema)
             case "string":
                 seconds = durations.read(text) if schema.get("format") == "duration" else None
                 return self.schemas.fit_text(
@@ -332,25 +298,11 @@ class Reader:
                         raise Unfit(f"is {said(old)} now, and only yes and no can be turned")
                     return not old
                 case _:
-                    return self._added(change, old)
+                    branch = self._numeric(change.schema) or {}
+                    amount = change.value if change.sign == "+=" else -change.value
+                    return added(self.schemas, branch, old, amount)
         except Unfit as unfit:
             raise self._silent(unfit, change.schema).at(change.name) from None
-
-    def _added(self, change: Change, old: Any) -> Any:
-        amount = change.value if change.sign == "+=" else -change.value
-        branch = self._numeric(change.schema)
-        assert branch is not None
-        if branch.get("type") == "string":
-            seconds = _seconds(old)
-            if seconds is None:
-                raise Unfit(f"is {said(old)} now, which is no duration")
-            return self.schemas.fit_text(durations.iso(seconds + amount), branch)
-        if type(old) not in (int, float) or not math.isfinite(old):
-            raise Unfit(f"is {said(old)} now, to which nothing can be added")
-        total = Decimal(repr(old)) + amount  # as it is written: 0.1 + 0.2 is 0.3
-        if branch.get("type") == "integer":
-            return self.schemas.fit_number(int(total), branch)
-        return self.schemas.fit_number(float(total), branch)
 
     def _amount(self, assignment: Assignment, schema: Any) -> Decimal:
         name, sign, text = assignment
@@ -358,50 +310,17 @@ class Reader:
         if branch is None:
             raise Unfit(f"takes {self.schemas.words(schema)}; {sign} is for numbers", name)
         try:
-            if branch.get("type") == "string":
-                seconds = durations.read(text)
-                if seconds is None:
-                    raise Unfit(f"must be {kind_words(branch)} after {sign}, not {said(text)}")
-                return seconds
-            free = {key: value for key, value in branch.items() if key not in _WITHOUT_BOUNDS}
-            amount = self.schemas.fit_number(_number(text, free), free)
-            if not math.isfinite(amount):
-                raise Unfit(f"must be a number after {sign}, not {said(text)}")
-            return Decimal(repr(amount))
+            return amount_of(text, sign, branch)
         except Unfit as unfit:
             raise self._silent(unfit, schema).at(name) from None
 
     def _numeric(self, schema: Any) -> Schema | None:
-        for branch in self.schemas.branches(self.schemas.resolve(schema)):
-            if choices_of(branch) is None and (
-                branch.get("type") in ("integer", "number") or branch.get("format") == "duration"
-            ):
-                return branch
-        return None
+        branches = self.schemas.branches(self.schemas.resolve(schema))
+        return next(filter(can_be_added_to, branches), None)
 
     def _can_toggle(self, schema: Any) -> bool:
         branches = self.schemas.branches(self.schemas.resolve(schema))
         return any(branch.get("type") == "boolean" for branch in branches)
-
-
-# ---------------------------------------------------------------------------------------------
-# One text
-
-
-def parsed(text: str) -> Any:
-    """Return what strict JSON says: no NaN, no key twice. Raises ValueError, RecursionError."""
-    return json.loads(text, parse_constant=_refuse_constant, object_pairs_hook=_object)
-
-
-def _refuse_constant(name: str) -> Any:
-    raise ValueError(f"{name} is no JSON, it is written as text")
-
-
-def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    found = dict(pairs)
-    if len(found) < len(pairs):
-        raise ValueError("a key is there twice")
-    return found
 
 
 def _order(branch: Schema) -> int:
@@ -411,105 +330,9 @@ def _order(branch: Schema) -> int:
     return {"null": 0, "integer": 1}.get(str(branch.get("type")), 2)
 
 
-def _boolean(text: str) -> bool:
-    value = BOOLEANS.get(text.casefold())
-    if value is None:
-        raise Unfit(f"must be yes or no, not {said(text)}")
-    return value
-
-
-def _number(text: str, schema: Schema) -> int | float:
-    """Return the number that a text stands for, whatever its bounds."""
-    is_whole = schema.get("type") == "integer"
-    unit = durations.unit(schema.get("x-unit"))
-    seconds = None if unit is None else durations.read(text)
-    words = "an integer" if is_whole else "a number"
-    if seconds is not None and unit is not None:
-        number = seconds / unit
-        words = f"{words} of {schema['x-unit']}"
-    elif len(text) <= _MOST_DIGITS and _WHOLE.fullmatch(text):
-        number = Decimal(_whole(text))
-    else:
-        number = _decimal(text, words, is_whole=is_whole)
-    if not is_whole:
-        value = float(number)
-        if math.isinf(value) and number.is_finite():
-            raise Unfit("is too large a number to be sent", is_near=True)
-        return value
-    if number.is_nan() or abs(number) > 2 * MOST_INT:
-        raise Unfit("is too large a number to be sent", is_near=True)
-    if number != number.to_integral_value():
-        raise Unfit(f"must be {words}, not {said(text)}", is_near=seconds is not None)
-    return int(number)
-
-
-def _whole(text: str) -> int:
-    prefix = text.lstrip("+-")[:2].casefold()
-    return int(text, 0 if prefix in ("0x", "0o", "0b") else 10)
-
-
-def _decimal(text: str, words: str, *, is_whole: bool) -> Decimal:
-    if not is_whole and text.casefold() in NOT_FINITE:
-        return Decimal(text)
-    if len(text) <= _MOST_DIGITS and _NUMBER.fullmatch(text):
-        try:
-            return Decimal(text)
-        except InvalidOperation:
-            pass
-    raise Unfit(f"must be {words}, not {said(text)}")
-
-
-def _chosen(text: str, choices: Sequence[Any]) -> Any:
-    """Return the value of an enumeration that a text stands for: as it is, else without case."""
-    for fold in (str, str.casefold):
-        wanted = fold(text)
-        found = [choice for choice in choices if fold(word(choice)) == wanted]
-        texts = [choice for choice in found if isinstance(choice, str)]
-        if len(found) == 1 or len(texts) == 1:
-            return (texts or found)[0]
-        if found:
-            raise Unfit(f"fits {named(found)}: say which, not {said(text)}", is_near=True)
-    if _WHOLE.fullmatch(text) and len(text) <= _MOST_DIGITS:
-        number = _whole(text)
-        for choice in choices:
-            if type(choice) is int and choice == number:
-                return choice
-    near = nearest(text, [choice for choice in choices if isinstance(choice, str)])
-    hint = f"; did you mean {near}?" if near else ""
-    raise Unfit(f"must be {kind_words({'enum': choices})}, not {said(text)}", hint=hint)
-
-
-def _typed(value: Any) -> str | None:
-    """Return how a value would be typed; None: only as JSON."""
-    match value:
-        case float() if not math.isfinite(value):
-            return word("nan" if math.isnan(value) else ("inf" if value > 0 else "-inf"))
-        case bytes():
-            return str(json.loads(json_text(value)))
-        case list():
-            parts = [_typed(item) for item in value]
-            return ",".join(part or "" for part in parts)
-        case dict():
-            return None
-        case _:
-            return word(value)
-
-
 def _same(read: Any, value: Any) -> bool:
     """Return whether it is the same plain value, of the same kind, NaN too."""
     return repr(read) == repr(value)
-
-
-def _seconds(text: Any) -> Decimal | None:
-    import datetime  # noqa: PLC0415  # seldom needed
-
-    import msgspec  # noqa: PLC0415
-
-    try:
-        duration = msgspec.convert(text, datetime.timedelta)
-    except msgspec.ValidationError:
-        return None
-    return Decimal(duration // datetime.timedelta(microseconds=1)) / 1_000_000
 
 
 def _raise(faults: Sequence[Unfit]) -> None:

@@ -481,6 +481,7 @@ def test_changes_refused(word: str, sentence: str) -> None:
         ("lives-=7", 3, "lives must be at least 0, not -4"),
         ("gravity+=1", None, "gravity is null now, to which nothing can be added"),
         ("gravity+=1", math.nan, 'gravity is "nan" now, to which nothing can be added'),
+        ("wait+=1.7e308", 1.7e308, "wait would be too large a number to be sent"),
         ("limit+=1s", "x", "limit is 'x' now, which is no duration"),
         ("maybe=toggle", None, "maybe is null now, and only yes and no can be turned"),
         ("token+=5", 3, "token does not fit (it is a secret: no more is said)"),
