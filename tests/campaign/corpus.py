@@ -25,7 +25,7 @@ from typing import Any, Final
 
 if __name__ == "__main__":
     root = Path(__file__).resolve().parent.parent.parent
-    sys.path[:0] = [str(root), str(root / "tests")]
+    sys.path[:0] = [str(root), str(root / "tests" / "support")]
 
 from streams_at_random import Maker
 

@@ -28,7 +28,7 @@ class Fellow:
     def __init__(
         self, program: str, *arguments: str, environment: Mapping[str, str] | None = None
     ) -> None:
-        paths = [str(TESTS.parent), str(TESTS), str(TESTS / "adapters"), str(HERE)]
+        paths = [str(TESTS.parent), str(TESTS / "support"), str(TESTS / "attach"), str(HERE)]
         self.name = f"{program} {' '.join(arguments)}"
         self.process = subprocess.Popen(
             [sys.executable, "-W", "error", str(HERE / program), *arguments],

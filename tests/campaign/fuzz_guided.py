@@ -68,7 +68,7 @@ def _start(name: str, *arguments: str) -> str:
 def main() -> None:
     """Be the fuzzer. Does not return."""
     root = Path(__file__).resolve().parent.parent.parent
-    sys.path[:0] = [str(root), str(root / "tests")]
+    sys.path[:0] = [str(root), str(root / "tests" / "support")]
     import atheris
 
     with atheris.instrument_imports(include=["ipcpoll"]):

@@ -31,7 +31,7 @@ from typing import Final
 
 ROOT: Final = Path(__file__).resolve().parent.parent.parent
 if __name__ == "__main__":
-    sys.path[:0] = [str(ROOT), str(ROOT / "tests")]
+    sys.path[:0] = [str(ROOT), str(ROOT / "tests" / "support")]
 
 import corpus  # noqa: E402
 import fuzz_guided  # noqa: E402
@@ -44,8 +44,8 @@ from fuzz_properties import (  # noqa: E402
     timed,
 )
 from part import Figures, run_as_program  # noqa: E402
+from slowness import slowness  # noqa: E402
 from streams_at_random import Maker  # noqa: E402
-from test_hazards_frames import slowness  # noqa: E402
 
 GUIDED: Final = 0.3
 """The part of the time that the guided fuzzer has."""

@@ -33,7 +33,7 @@ from typing import Any, Final
 
 ROOT: Final = Path(__file__).resolve().parent.parent.parent
 if __name__ == "__main__":
-    sys.path[:0] = [str(ROOT), str(ROOT / "tests")]
+    sys.path[:0] = [str(ROOT), str(ROOT / "tests" / "support")]
 
 import fuzz_properties  # noqa: E402
 from fuzz_parser import quiet, resident  # noqa: E402

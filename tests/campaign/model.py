@@ -12,8 +12,9 @@ or its cancellation; when the server closes, each client gets its answers, `shut
 call that had begun, then `shutting-down` for the others, then the end. After everything the server
 is silent and has forgotten nobody.
 
-This says what tests/test_against_a_model.py says of budgets and limits for each of its stories, and
-adds late answers, cancels, half-closes and the server's own end; and what fails is made small.
+This says what tests/together/test_against_a_model.py says of budgets and limits for each of its
+stories, and adds answers that come later, cancels, half-closes and the server's own end; and what
+fails is made small.
 """
 
 from __future__ import annotations
@@ -25,7 +26,7 @@ import tempfile
 import time
 from concurrent.futures import Future
 
-sys.path.insert(0, os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
+sys.path.insert(0, os.path.abspath(f"{__file__}/../../support"))
 
 import socket
 from collections import Counter

@@ -49,16 +49,16 @@ import msgspec  # noqa: F401  # isort: skip
 
 ROOT: Final = Path(__file__).resolve().parent.parent.parent
 if __name__ == "__main__":
-    sys.path[:0] = [str(ROOT), str(ROOT / "tests")]
+    sys.path[:0] = [str(ROOT), str(ROOT / "tests" / "support")]
 
 from mutants import Mutant, mutants  # noqa: E402
 from part import Figures, run_as_program  # noqa: E402
 
 ROOM: Final = ROOT / "ipcpoll" / "_wire"
 MODULES: Final = ("framing", "codec", "messages", "protocol")
-TESTS: Final = tuple(
-    f"tests/test_{name}.py"
-    for name in ("framing", "codec", "strictness", "protocol", "specialized")
+TESTS: Final = (
+    *(f"tests/wire/test_{name}.py" for name in ("framing", "codec", "strictness", "protocol")),
+    "tests/schema/test_codegen.py",
 )
 EXPLAINED: Final = Path(__file__).with_name("explained_mutants.toml")
 LEAST_SCORE: Final = 90.0
@@ -95,7 +95,7 @@ class Baseline(NamedTuple):
         tests = sorted(self.seconds if "" in running else running, key=self.seconds.__getitem__)
         by_file = {
             file: [test for test in tests if test.startswith(f"{file}::")]
-            for file in sorted(TESTS, key=f"tests/test_{module}.py".__ne__)
+            for file in sorted(TESTS, key=f"tests/wire/test_{module}.py".__ne__)
         }
         return {file: tests for file, tests in by_file.items() if tests}
 

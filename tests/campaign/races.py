@@ -2,11 +2,11 @@
 
     python tests/campaign/races.py --seconds 600
 
-tests/race.py runs with 2 to 16 processes, on tmpfs and on disk, as this user and, when this is
-root, as the user nobody; in turn until the time is over, or until 100,000 servers were started and
-10,000 processes killed. Then the tests of tests/test_hazards_socket_life.py run once: wrong owners
-and modes of directories, another user who wants to connect, to squat the path, or to be taken for
-the server. Those need root; without it the figures say that they were skipped.
+tests/support/race.py runs with 2 to 16 processes, on tmpfs and on disk, as this user and, when
+this is root, as the user nobody; in turn until the time is over, or until 100,000 servers were
+started and 10,000 processes killed. Then the tests of tests/address run once: wrong owners and
+modes of directories, another user who wants to connect, to squat the path, or to be taken for the
+server. Those need root; without it the figures say that they were skipped.
 """
 
 from __future__ import annotations
@@ -87,7 +87,7 @@ def race(place: str, user: int, processes: int, seconds: float) -> dict[str, int
     """Run one race in a process of its own; raise if there was a violation."""
     with tempfile.TemporaryDirectory(dir=place, prefix="ipcpoll-") as directory:
         os.chmod(directory, 0o755)
-        words = [sys.executable, "-W", "error", str(TESTS / "race.py")]
+        words = [sys.executable, "-W", "error", str(TESTS / "support" / "race.py")]
         words += ["--seconds", str(seconds), "--processes", str(processes)]
         words += ["--directory", f"{directory}/race", "--user", str(user)]
         ended = subprocess.run(
@@ -105,7 +105,7 @@ def race(place: str, user: int, processes: int, seconds: float) -> dict[str, int
 def other_users(seconds: float) -> Figures:
     """Run the tests of the socket's life, but those of the race."""
     words = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider"]
-    words += ["test_hazards_socket_life.py", "-k", "not many_processes_race"]
+    words += ["address", "-k", "not many_processes_race"]
     ended = subprocess.run(
         words, cwd=TESTS, capture_output=True, text=True, timeout=seconds + 600, check=False
     )

@@ -212,7 +212,8 @@ def parts_in(folder: Path) -> list[str]:
     return sorted(
         path.stem
         for path in folder.glob("*.py")
-        if re.search(r"^ *run_as_program\(campaign", path.read_text(), re.MULTILINE)
+        if not path.name.startswith("test_")
+        and re.search(r"^ *run_as_program\(campaign", path.read_text(), re.MULTILINE)
     )
 
 

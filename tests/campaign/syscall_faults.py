@@ -25,7 +25,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import TypeAlias
 
-sys.path.insert(0, os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
+sys.path.insert(0, os.path.abspath(f"{__file__}/../../support"))
 
 from fault_runs import FOREIGN, UNRAISABLE, Lines, Run, watched
 from fault_scenarios import SCENARIOS

@@ -28,13 +28,13 @@ ALL = [block for document in documents() for block in blocks(document)]
 
 # What another test reads: which language, where, and that test's module.
 READ_ELSEWHERE = {
-    ("hex", "docs/protocol.md"): "test_protocol_doc",
-    ("text", "docs/design.md"): "test_design_doc",
-    ("text", "README.md"): "test_reasons",
+    ("hex", "docs/protocol.md"): "docs/test_protocol",
+    ("text", "docs/design.md"): "docs/test_design",
+    ("text", "README.md"): "client/test_reasons",
 }
 # Commands that need no check here, and why.
 COMMANDS = {
-    "python -m cbor2.tool --sequence capture.cbor": "run by test_protocol_doc",
+    "python -m cbor2.tool --sequence capture.cbor": "run by docs/test_protocol",
     "pip install .": "`make installed` builds the wheel, installs it elsewhere and uses it",
 }
 

@@ -19,7 +19,7 @@ pytestmark = [
     pytest.mark.skipif(not hasattr(select, "epoll"), reason="measured beside epoll"),
 ]
 
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).parents[2]
 FOLDER = ROOT / "benchmarks"
 BENCHMARKS = sorted({path.stem for path in FOLDER.glob("[!_]*.py")} - {"plots"})
 SHOWN = sorted({*BENCHMARKS} - {"sliced_job", "threads", "topics"})  # in docs/benchmarks.md

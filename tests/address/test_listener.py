@@ -338,7 +338,7 @@ def test_hazard_03_many_processes_race_for_one_path(kind, user):
         os.chmod(directory, 0o755)
         race = subprocess.run(
             [
-                *(sys.executable, "-W", "error", str(ROOT / "tests" / "race.py")),
+                *(sys.executable, "-W", "error", str(ROOT / "tests" / "support" / "race.py")),
                 *("--seconds", "3", "--directory", f"{directory}/race", "--user", str(user)),
             ],
             capture_output=True,
@@ -1385,7 +1385,7 @@ server.close()
             capture_output=True,
             text=True,
             check=False,
-            env={**os.environ, "PYTHONPATH": f"{ROOT}:{ROOT}/tests"},
+            env={**os.environ, "PYTHONPATH": f"{ROOT}:{ROOT}/tests/support"},
         )
     assert (words.stdout, words.stderr) == ("moved True\n", "")
 
@@ -1562,7 +1562,7 @@ sys.stdin.read()
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         text=True,
-        env={**os.environ, "PYTHONPATH": f"{ROOT}:{ROOT}/tests"},
+        env={**os.environ, "PYTHONPATH": f"{ROOT}:{ROOT}/tests/support"},
     )
     with process:
         assert process.stdout.readline() == "child\n"
@@ -1598,7 +1598,7 @@ def activate(listener):
         stderr=subprocess.PIPE,
         text=True,
         pass_fds=(fd,),
-        env={**os.environ, "PYTHONPATH": f"{ROOT}:{ROOT}/tests", "LISTEN_FDS": "1"},
+        env={**os.environ, "PYTHONPATH": f"{ROOT}:{ROOT}/tests/support", "LISTEN_FDS": "1"},
     )
 
 

@@ -6,9 +6,9 @@ import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-ROOT = Path(__file__).resolve().parent.parent
+ROOT = Path(__file__).resolve().parents[2]
 DOCUMENT = ROOT / "docs" / "adapters.md"
-BEGIN = "<!-- conformance: written by tests/adapters/table.py --write -->"
+BEGIN = "<!-- conformance: written by tests/attach/table.py --write -->"
 END = "<!-- end of conformance -->"
 
 PASSED = "yes"

@@ -19,7 +19,7 @@ from typing import Any, TypeVar, cast
 
 import pytest
 from harness import PATIENCE, Echo, Peer, call, run_python, wait_until
-from test_hazards_frames import slowness
+from slowness import slowness
 
 from ipcpoll import Busy, Client, send
 from ipcpoll._system import peer

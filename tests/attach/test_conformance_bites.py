@@ -1,7 +1,7 @@
 """The conformance suite bites: broken adapters, each with the cases that must find it out.
 
 Each breakage is one that was made in earnest somewhere, or an obvious shortcut. The loop is the
-one of tests/adapters/case_select.py.
+one of tests/attach/case_select.py.
 """
 
 from __future__ import annotations

@@ -70,6 +70,6 @@ def test_map_lists_each_file() -> None:
 
 
 def test_promises_name_their_test_modules() -> None:
-    named = re.findall(r"\| `tests/(\w+)\.py` \|$", section("The promises"), re.MULTILINE)
-    there = [path.stem for path in (ROOT / "tests").glob("test_promise_*.py")]
+    named = re.findall(r"\| `tests/promises/(\w+)\.py` \|$", section("The promises"), re.MULTILINE)
+    there = [path.stem for path in (ROOT / "tests" / "promises").glob("test_*.py")]
     assert sorted(named) == sorted(there)

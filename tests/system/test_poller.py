@@ -128,7 +128,7 @@ def test_platform_with_kqueue_takes_its_selector(monkeypatch):
 
 
 # ---------------------------------------------------------------------------------------------
-# The standard library is patched. tests/test_gevent_eventlet.py lets the real ones do it.
+# The standard library is patched. tests/system/test_gevent_eventlet.py lets the real ones do it.
 
 
 def patch_select(monkeypatch):

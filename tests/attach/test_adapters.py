@@ -1,7 +1,7 @@
 """The conformance suite of `ipcpoll.testing` in every loop, each loop in processes of its own.
 
 Loops don't like each other (two GTKs, two reactors), and a loop that crashes must not take the
-tests along. So ``tests/adapters/case_*.py`` are run by processes, and each case of each column is a
+tests along. So ``tests/attach/case_*.py`` are run by processes, and each case of each column is a
 test here. At the end of the run the table of loops and cases is printed; docs/adapters.md keeps it.
 """
 
@@ -148,8 +148,9 @@ def outcomes(module: str, environment: tuple[tuple[str, str], ...], with_display
     """Run a module of cases in a process; return each test's outcome, and what was printed."""
     tests = ROOT / "tests"
     variables = {**os.environ, **dict(environment)}
-    variables["PYTHONPATH"] = f"{ROOT}:{tests}:{tests / 'adapters'}"  # cases import one another
-    command = ["-m", "pytest", "-q", "-p", "no:cacheprovider", f"tests/adapters/{module}.py"]
+    # Cases import one another.
+    variables["PYTHONPATH"] = f"{ROOT}:{tests / 'support'}:{tests / 'attach'}"
+    command = ["-m", "pytest", "-q", "-p", "no:cacheprovider", f"tests/attach/{module}.py"]
     if "coverage" in sys.modules and sys.modules["coverage"].Coverage.current() is not None:
         command = ["-m", "coverage", "run", "--parallel-mode", *command]
     with (
@@ -222,7 +223,7 @@ def test_other_cases_of_the_loop(column: Column) -> None:
 def test_document_keeps_the_table() -> None:
     """Each loop and each case of the code, and nothing that did not pass."""
     head, *rows = conformance_table.kept()
-    again = "python tests/adapters/table.py --write"
+    again = "python tests/attach/table.py --write"
     assert head == ["case", *(column.title for column in COLUMNS)], again
     assert [row[0] for row in rows] == [conformance_table.sentence(case) for case in CASES], again
     good = {conformance_table.PASSED, conformance_table.APPLIES_NOT}

@@ -23,7 +23,7 @@ import cbor2
 from ipcpoll import CommandError, Server
 from ipcpoll._wire.framing import FrameBuffer, frame
 
-ROOT = Path(__file__).resolve().parent.parent
+ROOT = Path(__file__).resolve().parents[2]
 PATIENCE = 20.0
 """Seconds after which a wait has failed."""
 
@@ -285,7 +285,7 @@ def run_python(
 
     `prefix` is the command that starts it, with its own arguments; it has the same pid if it execs.
     """
-    paths = [str(ROOT), str(ROOT / "tests")]
+    paths = [str(ROOT), str(ROOT / "tests" / "support")]
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(paths), "PYTHONUNBUFFERED": "1"}
     return subprocess.Popen(
         [*prefix, sys.executable, "-W", "error", "-c", source, *arguments],

@@ -2,9 +2,9 @@
 
 Run by hand::
 
-    python tests/race.py --seconds 20 --processes 6 --directory /dev/shm/race
+    python tests/support/race.py --seconds 20 --processes 6 --directory /dev/shm/race
 
-and with a short time by tests/test_hazards_socket_life.py. It prints what it counted as JSON, and
+and with a short time by tests/address/test_listener.py. It prints what it counted as JSON, and
 ends with 1 if there was a violation.
 
 The *workers* make a server on the path, over and over. One that has it sets the *mark*, is polled
@@ -48,7 +48,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-sys.path.insert(0, os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
+sys.path.insert(0, os.path.abspath(f"{__file__}/../../.."))
 
 import ipcpoll
 from ipcpoll import AlreadyRunning, Server, UnsafeAddress

@@ -9,9 +9,9 @@ import sys
 from collections.abc import Callable, Iterator
 from typing import Any
 
+import bombs
 import cbor2
 import pytest
-import test_hazards_frames as bombs
 from harness import ROOT
 from wire import framed
 

@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from harness import PATIENCE, Blob, Do, Echo, Host, readable, run_python
+from harness import PATIENCE, ROOT, Blob, Do, Echo, Host, readable, run_python
 
 from ipcpoll import (
     Client,
@@ -335,10 +335,11 @@ def replaced(path: str, server: Server[Host]) -> None:
     assert not server.reachable()
 
 
-ANOTHER_PROGRAM = """
+ANOTHER_PROGRAM = f"""
 import sys
+sys.path.append({str(ROOT / "tests" / "attach")!r})
 from harness import Host
-from test_calling_oneself import COMMANDS
+from test_oneself import COMMANDS
 from ipcpoll import Server
 from ipcpoll.adapters import select_loop
 with Server(sys.argv[1], COMMANDS) as server:
