@@ -18,7 +18,7 @@ from typing import Any, NamedTuple
 import pytest
 from harness import PATIENCE, run_python
 
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).parents[2]
 
 SERVE = """
 import os, select, sys
