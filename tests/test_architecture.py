@@ -15,7 +15,7 @@ import pytest
 PACKAGE = Path(__file__).parents[1] / "ipcpoll"
 ROOMS = sorted(path.parent.name for path in PACKAGE.glob("*/__init__.py"))
 PRIVATE = [room for room in ROOMS if room.startswith("_")]
-OPERATORS = [room for room in ROOMS if room == "describe"]
+OPERATORS = [room for room in ROOMS if room in ("describe", "cli")]
 """Rooms from which users import, and which have a rule all the same."""
 RULED = [*PRIVATE, *OPERATORS]
 MODULES = {
@@ -23,8 +23,10 @@ MODULES = {
     "limits": set(),
     "_shown": set(),
     "single_instance": {"errors", "limits", "_schema", "_server", "_client"},
+    "programs": {"errors", "_wire", "_system", "_address", "_client"},
+    "__main__": {"cli"},
     "testing": {"errors", "limits", *PRIVATE},
-    "__init__": {"errors", "limits", "single_instance", *PRIVATE, *OPERATORS},
+    "__init__": {"errors", "limits", "single_instance", "describe", *PRIVATE},
 }
 """What has no rule of its own, and what it may import. For adapters see test_adapters_import."""
 
