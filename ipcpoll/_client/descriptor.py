@@ -1,8 +1,7 @@
-"""The descriptor of a client inside a loop: a poller with its connections, a wake-up and a timer.
+"""The descriptor of a client inside a loop: a hub, and the connections that it watches.
 
-What is promised: it is constant, close-on-exec and level-triggered, and nothing is watched that is
-closed: a connection is taken out before its socket is closed, because a forked child may still hold
-that.
+What is promised: nothing is watched that is closed. A connection is taken out before its socket is
+closed, because a forked child may still hold that.
 """
 
 from __future__ import annotations
@@ -10,11 +9,8 @@ from __future__ import annotations
 import contextlib
 import math
 from collections.abc import Iterator
-from contextlib import ExitStack
 
-from .._system.poller import READ, make_poller
-from .._system.timers import Timer
-from .._system.wakeup import Wakeup
+from .._system.hub import Hub
 from .connection import ClientConnection
 from .session import Session
 
@@ -23,31 +19,24 @@ class ClientDescriptor:
     """What a main loop watches for a client."""
 
     def __init__(self) -> None:
-        with ExitStack() as undo:
-            self._poller = make_poller()
-            undo.callback(self._poller.close)
-            self.wakeup = Wakeup()
-            undo.callback(self.wakeup.close)
-            self._poller.register(self.wakeup.fileno(), READ)
-            undo.pop_all()
-        self._fd = self._poller.fileno()
-        self._timer: Timer | None = None
-        self._armed: float | None = None
+        self._hub = Hub()
+        self._poller = self._hub.poller
+        self.wakeup = self._hub.wakeup
         self._watched: dict[int, tuple[Session, int]] = {}
 
     def fileno(self) -> int:
         """Return the descriptor; -1 after `close`."""
-        return self._fd
+        return self._hub.fileno()
 
     def ready(self) -> Iterator[tuple[Session, int]]:
-        """Give what is ready: lines, each with a mask of the poller. Never waits."""
-        for fd, mask in self._poller.poll():
+        """Give the sessions that are ready, each with a mask of the poller. Never waits."""
+        for fd, mask in self._hub.poll():
             if fd in self._watched:
                 yield self._watched[fd][0], mask
-            elif fd == self.wakeup.fileno():
+            elif fd == self._hub.wake_fd:
                 self.wakeup.seen()
             else:
-                self._armed = -1.0  # the timer has gone off, and is armed anew or silenced
+                self._hub.timer.armed = -1.0  # it has expired, and is armed anew or silenced
 
     def watch(self, session: Session, connection: ClientConnection, mask: int) -> None:
         """Watch a session's connection for this, and for nothing else; 0: not at all."""
@@ -69,43 +58,28 @@ class ClientDescriptor:
             self._watched[fd] = session, mask
 
     def _forget(self, fd: int) -> None:
-        if self._watched.pop(fd, None) is not None and self._fd >= 0:
-            with contextlib.suppress(OSError):  # it is closed next, which takes it out as well
+        if self._watched.pop(fd, None) is not None and self.fileno() >= 0:
+            with contextlib.suppress(OSError):  # closed next, which takes it out, too
                 self._poller.unregister(fd)
 
     def is_late(self, moment: float) -> bool:
         """Return whether the descriptor would tell of this moment too late."""
-        return moment < math.inf and (self._armed is None or moment < self._armed)
+        armed = self._hub.timer.armed
+        return moment < math.inf and (armed is None or moment < armed)
 
     def arm(self, when: float | None) -> None:
-        """Become readable at this moment; None: not by the time."""
-        if when == self._armed:
-            return
-        if self._timer is None:
-            if when is None:
-                return
-            try:
-                timer = Timer()
-            except (OSError, AttributeError):
-                return  # `Client.next_deadline` tells when to poll
-            try:
-                self._poller.register(timer.fileno(), READ)
-            except OSError:  # no memory, too many watches
-                timer.close()
-                return
-            self._timer = timer
-        self._timer.arm(when)
-        self._armed = when
+        """Become readable at this moment; None: not by the time.
+
+        Where no timer can be made, `Client.next_deadline` tells when to poll.
+        """
+        if when != self._hub.timer.armed:
+            self._hub.timer.arm(when)
 
     def close(self) -> None:
         """Close the descriptor; touch nothing that a forked child shares. Idempotent."""
-        self._fd = -1
         self._watched.clear()
-        self._poller.close()
-        self.wakeup.close()
-        if self._timer is not None:
-            self._timer.close()
+        self._hub.close()
 
     def __del__(self) -> None:
-        if hasattr(self, "_fd"):
+        if hasattr(self, "_watched"):
             self.close()

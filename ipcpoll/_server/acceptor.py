@@ -15,14 +15,15 @@ import errno
 import io
 import os
 import socket
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from typing import Final
 
 from .._address.listener import Listener
+from .._system.hub import Hub
 from .._system.log import Log
-from .._system.poller import READ, Poller
+from .._system.poller import READ
 from .._system.sockets import above_stdio
-from .._system.timers import Deadline, Deadlines
+from .._system.timers import Deadline
 from ..limits import Limits
 
 _FEW: Final = 8
@@ -37,23 +38,20 @@ class Acceptor:
     def __init__(
         self,
         listener: Listener,
-        poller: Poller,
-        deadlines: Deadlines,
+        hub: Hub,
         limits: Limits,
         log: Log,
-        clock: Callable[[], float],
     ) -> None:
         self._listener = listener
-        self._poller = poller
-        self._deadlines = deadlines
+        self._hub = hub
         self._limits = limits
         self._log = log
-        self._clock = clock
         self._pause: Deadline | None = None
         self.fd = listener.fileno()
         self.more = False
         """Whether the last `accept` left connections in the backlog, as far as it knows."""
-        poller.register(self.fd, READ)  # before the spares, which nobody would close if it fails
+        # Before the spares, which nobody would close if it fails.
+        hub.poller.register(self.fd, READ)
         self._spare = _open_spare()
         self._for_timer = _open_spare()
 
@@ -68,7 +66,7 @@ class Acceptor:
             self.mute()  # again, if it was interrupted
             return
         for count in range(most):
-            if count >= _FEW and self._clock() >= deadline:
+            if count >= _FEW and self._hub.clock() >= deadline:
                 break
             if self._spare is None:
                 self._spare = _open_spare()
@@ -96,26 +94,26 @@ class Acceptor:
 
     def move_to(self, listener: Listener) -> None:
         """Take connections from another listener from now on."""
-        self._poller.register(listener.fileno(), READ if self._pause is None else 0)
-        self._poller.unregister(self.fd)
+        self._hub.poller.register(listener.fileno(), READ if self._pause is None else 0)
+        self._hub.poller.unregister(self.fd)
         self._listener = listener
         self.fd = listener.fileno()
 
     def mute(self) -> None:
         """Do not watch the listener."""
-        self._poller.modify(self.fd, 0)
+        self._hub.poller.modify(self.fd, 0)
 
     def unmute(self) -> None:
         """Watch the listener again, unless there is a pause."""
         if self._pause is None:
-            self._poller.modify(self.fd, READ)
+            self._hub.poller.modify(self.fd, READ)
 
     def end_pause(self) -> None:
         """Take in connections again: there may be room now. Does nothing without a pause."""
         if self._pause is not None:
             self._pause.cancel()
             self._pause = None
-            self._deadlines.settle()
+            self._hub.deadlines.settle()
             self.unmute()
 
     def close(self) -> None:
@@ -131,7 +129,7 @@ class Acceptor:
         if self._for_timer is not None:
             self._for_timer.close()
         # First its end, then the pause: whatever fails in between, nobody stays deaf.
-        self._pause = self._deadlines.add(self._clock() + seconds, self.end_pause)
+        self._pause = self._hub.deadlines.add(self._hub.clock() + seconds, self.end_pause)
         self.mute()
 
 

@@ -23,9 +23,10 @@ from collections.abc import Callable, Iterator
 from typing import Final
 
 from .._address.listener import Listener
+from .._system.hub import Hub
 from .._system.log import Log
 from .._system.peer import credentials
-from .._system.poller import Poller, has_hung_up, is_readable
+from .._system.poller import has_hung_up, is_readable
 from .._wire.codec import Decoder
 from .._wire.messages import ReadCall
 from .._wire.protocol import ServerProtocol
@@ -48,20 +49,18 @@ class Clients:
 
     def __init__(
         self,
-        poller: Poller,
+        hub: Hub,
         acceptor: Acceptor,
         limits: Limits,
         most: int,
         log: Log,
-        clock: Callable[[], float],
         read: ReadCall,
     ) -> None:
-        self._poller = poller
+        self._hub = hub
         self._acceptor = acceptor
         self._limits = limits
         self._most = most
         self._log = log
-        self._clock = clock
         self._decoder = Decoder()
         self._read = read
         self.connections: dict[int, ServerConnection] = {}
@@ -92,7 +91,7 @@ class Clients:
                 self.turn_away(sock, f"{self._most} clients, which is its limit")
                 return
             protocol = ServerProtocol(self._limits, self._decoder, self._read)
-            connection = ServerConnection(sock, peer, protocol, self._poller, self._limits)
+            connection = ServerConnection(sock, peer, protocol, self._hub.poller, self._limits)
         except OSError as error:  # ENOSPC, ENOMEM: epoll_ctl(2) takes no more
             self._log.warning("register", f"a new connection can't be watched: {error}")
             sock.close()
@@ -223,7 +222,8 @@ class Clients:
         """
         connection.in_hand = True
         if not connection.ended and not connection.hung_up:
-            connection.receive(self._clock())  # unread input would reset the client's connection
+            # Unread input would reset the client's connection.
+            connection.receive(self._hub.clock())
         if not connection.hung_up:
             self._tell_begun(connection, begun)
             connection.queue(connection.protocol.error(None, error))

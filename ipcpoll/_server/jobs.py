@@ -24,10 +24,10 @@ from contextlib import ExitStack
 from typing import Any, Final, ParamSpec, TypeVar
 
 from .._schema.commands import CommandType
+from .._system.hub import Hub
 from .._system.log import Log, describe
 from .._system.peer import Credentials
-from .._system.timers import Deadline, Deadlines
-from .._system.wakeup import Wakeup
+from .._system.timers import Deadline
 from .._wire.messages import Call
 from ..errors import Cancelled, CommandError, InternalError, ShuttingDown
 from . import replies
@@ -105,19 +105,16 @@ class Jobs:
     def __init__(
         self,
         row: OrderedDict[Any, None],
-        wakeup: Wakeup,
-        deadlines: Deadlines,
+        hub: Hub,
         log: Log,
-        clock: Callable[[], float],
         poll_seconds: float,
         running: Running,
     ) -> None:
         self._running = running
         self._row = row
-        self._wakeup = wakeup
-        self._deadlines = deadlines
+        self._hub = hub
+        self._wakeup = hub.wakeup
         self._log = log
-        self._clock = clock
         self._poll_seconds = poll_seconds
         self.deliver: Callable[[ServerConnection, list[bytes]], None] = lambda *_: None
         """Sends what a call that lingers has made, and ends its connection behind the last."""
@@ -180,7 +177,7 @@ class Jobs:
             self._end_at_its_turn(job, GONE)
         elif call.call_id is not None and call.timeout is not None:
             sentence = f"the call's time limit of {call.timeout:g} s passed before its answer"
-            job.deadline = self._deadlines.add(
+            job.deadline = self._hub.deadlines.add(
                 call.arrived + call.timeout,
                 lambda: self._end_at_its_turn(job, Cancelled.of_one_that_began(sentence)),
             )
@@ -418,7 +415,8 @@ class Jobs:
         more: it is given up where it waits, and when the time of a poll is over.
         """
         job.lingers, job.end = True, None
-        until = self._clock() + self._poll_seconds
+        clock = self._hub.clock
+        until = clock() + self._poll_seconds
         sent: list[bytes] = []
         work = job.work
         assert work is not None
@@ -432,7 +430,7 @@ class Jobs:
                 self._lingering[job] = None
                 if not work.is_done or self._lingering.pop(job, job) is not None:
                     break
-            elif frames is None or job.is_cut_off or (work.needs_turns and self._clock() >= until):
+            elif frames is None or job.is_cut_off or (work.needs_turns and clock() >= until):
                 sent += self._ended_by(job, CLOSED, depth)
         return sent
 

@@ -23,14 +23,12 @@ in `clients`. One thread at a time; `server` sees to that.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
 from typing import Any, Final
 
 from .._address.listener import Listener
+from .._system.hub import Hub
 from .._system.log import Log
-from .._system.poller import HANGUP, MOST_EVENTS, READ, WRITE, Poller
-from .._system.timers import Deadlines
-from .._system.wakeup import Wakeup
+from .._system.poller import HANGUP, MOST_EVENTS, READ, WRITE
 from ..limits import Limits
 from .acceptor import Acceptor
 from .clients import Clients
@@ -51,30 +49,25 @@ class Scheduler:
 
     def __init__(
         self,
-        poller: Poller,
-        wakeup: Wakeup,
-        deadlines: Deadlines,
+        hub: Hub,
         acceptor: Acceptor,
         clients: Clients,
         jobs: Jobs,
         turns: Turns,
         limits: Limits,
         log: Log,
-        clock: Callable[[], float],
         running: Running,
     ) -> None:
         self.serial = 0
         """Counts the rounds, and the closing: whoever has looked what is ready can find out whether
         a signal handler has polled since, or closed the server."""
         self._running = running
-        self._poller = poller
-        self._wakeup = wakeup
-        self._wake_fd = wakeup.fileno()
-        self._deadlines = deadlines
+        self._hub = hub
+        self._wakeup = hub.wakeup
+        self._deadlines = hub.deadlines
         self._acceptor = acceptor
         self._limits = limits
         self._log = log
-        self._clock = clock
         self._jobs = jobs
         self.clients = clients
         clients.forsake = jobs.forsake
@@ -165,7 +158,7 @@ class Scheduler:
         if events[0][0] == self._acceptor.fd:
             self._accept(math.inf, 1)
             self._acceptor.more = False
-            events[:] = self._poller.poll()  # what it has sent, or that there are more
+            events[:] = self._hub.poll()  # what it has sent, or that there are more
             if len(events) != 1 or self._row:  # or who had to make room for it wants a turn
                 return None
         fd, mask = events[0]
@@ -185,7 +178,7 @@ class Scheduler:
             if call is not None and call.call_id is not None:
                 protocol.forget(call.call_id)  # its turn is to come
             events.clear()
-            connection.take_in(data, self._clock())
+            connection.take_in(data, self._hub.clock())
             self._turns.rest(connection)
             connection.in_hand = False
             return None
@@ -214,7 +207,7 @@ class Scheduler:
         max_commands: int | None,
         max_seconds: float | None,
     ) -> int:
-        began = self._clock()
+        began = self._hub.clock()
         least = self._limits.poll_seconds
         seconds = least if max_seconds is None else max_seconds
         self._more_ready = len(events) >= MOST_EVENTS
@@ -256,10 +249,10 @@ class Scheduler:
             if not acceptor.more:
                 self._accept(deadline, 1)
                 most -= 1
-                acceptor.more = self._sort(self._poller.poll())
+                acceptor.more = self._sort(self._hub.poll())
             if acceptor.more and most:
                 self._accept(deadline, most)
-                self._sort(self._poller.poll())
+                self._sort(self._hub.poll())
         self._jobs.take_in()  # behind the last look: that may have silenced their wake-up
 
     def _accept(self, deadline: float, most: int) -> None:
@@ -272,11 +265,11 @@ class Scheduler:
     def _look_again(self) -> bool:
         """Take in what has become ready meanwhile; return whether somebody joined the row."""
         waiting = len(self._row)
-        events = self._poller.poll()
+        events = self._hub.poll()
         self._more_ready = self._more_ready or len(events) >= MOST_EVENTS
         if self._wakeup.is_only_signalled:
             # As a rule it is all there is. It would be silenced, and said again by the next turn.
-            events = [event for event in events if event[0] != self._wake_fd]
+            events = [event for event in events if event[0] != self._hub.wake_fd]
         if events:
             if self._sort(events):
                 self._acceptor.more = True  # taken in by the next round
@@ -296,10 +289,10 @@ class Scheduler:
                 connection.in_hand = held
             elif fd == self._acceptor.fd:
                 accept = True
-            elif fd == self._wake_fd:
+            elif fd == self._hub.wake_fd:
                 self._wakeup.seen()
             else:
-                self._deadlines.run_due(self._clock())
+                self._deadlines.run_due(self._hub.clock())
         return accept
 
     def _notice(self, connection: ServerConnection, mask: int) -> None:
@@ -338,7 +331,7 @@ class Scheduler:
         running = self._running
         most = math.inf if max_commands is None else max_commands
         taken = 0
-        now = looked = self._clock()
+        now = looked = self._hub.clock()
         sent = -math.inf
         while row:
             first = next(iter(row))
@@ -354,19 +347,19 @@ class Scheduler:
                     continue
                 first.gave_way = False
                 taken += turns.advance(first)
-                now = self._clock()
+                now = self._hub.clock()
             else:
                 first.in_hand = True
                 del row[first]
                 taken += turns.take(first, ctx)
-                now = self._clock()
+                now = self._hub.clock()
                 # While nobody else waits it need not go around the row.
                 until = min(deadline, looked + _LOOK_SECONDS)
                 while (
                     not row and taken < most and now < until and first.can_run and not running.stop
                 ):
                     taken += turns.take(first, ctx)
-                    now = self._clock()
+                    now = self._hub.clock()
                 if not first.closed:
                     turns.rest(first)
                     if row and first not in row:
@@ -436,11 +429,11 @@ class Scheduler:
                     connection.mute_all()
             elif fd == self._acceptor.fd:
                 self._acceptor.mute()
-            elif fd == self._wake_fd:
+            elif fd == self._hub.wake_fd:
                 self._wakeup.seen()
                 self._jobs.take_in()
             else:
-                self._deadlines.run_due(self._clock())
+                self._deadlines.run_due(self._hub.clock())
 
     def _unquiet(self) -> None:
         self._quieted = False

@@ -32,10 +32,8 @@ from .._schema.commands import Command, CommandSet
 from .._shown import shown_path
 from .._system import forks
 from .._system.guard import take_the_place, who_is_inside
+from .._system.hub import Hub
 from .._system.log import Log
-from .._system.poller import READ, make_poller
-from .._system.timers import Deadlines
-from .._system.wakeup import Wakeup
 from .._wire import strictness
 from ..errors import UsageError
 from ..limits import DEFAULT_LIMITS, Limits
@@ -57,9 +55,6 @@ else:
 
     C = TypeVar("C")
     D = TypeVar("D")
-
-_NO_DESCRIPTOR: Final = -2
-"""Stands for the timer's descriptor where the platform has none and a deadline is due."""
 
 _NEW: Final = "new"
 
@@ -156,7 +151,6 @@ class Server(Generic[C]):
         self._limits = limits
         self.attachments: set[Attachment] = set()
         """What attaches it to main loops; `close` detaches each."""
-        self._clock: Callable[[], float] = time.monotonic
         # Who is inside `poll`, see `guard.take_the_place`. A dict, because `setdefault` is one step
         # for all threads and leaves nothing locked when an exception comes right behind it.
         # Before the first poll it holds a mark, so that the idle path sees that poll and no other.
@@ -165,57 +159,22 @@ class Server(Generic[C]):
         self._is_closing = False  # its steps are being taken
         self._log = log = Log(time.monotonic, limits.log_seconds)
         with ExitStack() as undo:
-            # The poller first: hosts that select() need a low descriptor.
-            self._poller = make_poller()
-            undo.callback(self._poller.close)
-            register = self._poller.register
-            self._wakeup = Wakeup()
-            undo.callback(self._wakeup.close)
-            register(self._wakeup.fileno(), READ)
-            self._deadlines = Deadlines(lambda fd: register(fd, READ))
+            self._hub = hub = Hub(time.monotonic)
+            undo.callback(hub.close)
             self._listener = make_listener()
             if self._listener.owns_its_path:
                 undo.callback(self._listener.close)
-            acceptor = Acceptor(
-                self._listener, self._poller, self._deadlines, limits, log, self._clock
-            )
+            acceptor = Acceptor(self._listener, hub, limits, log)
             undo.pop_all()
-        clients = Clients(
-            self._poller,
-            acceptor,
-            limits,
-            self._most_clients(),
-            log,
-            self._clock,
-            commands.read,
-        )
+        clients = Clients(hub, acceptor, limits, self._most_clients(), log, commands.read)
         commands.built_ins = BuiltIns(commands, self._listener.path, name, version)
         self._running = running = Running()
-        self._jobs = Jobs(
-            clients.row,
-            self._wakeup,
-            self._deadlines,
-            log,
-            self._clock,
-            limits.poll_seconds,
-            running,
-        )
-        self._round = Scheduler(
-            self._poller,
-            self._wakeup,
-            self._deadlines,
-            acceptor,
-            clients,
-            self._jobs,
-            Turns(self._wakeup, clients, self._jobs, commands, limits, log, self._clock, running),
-            limits,
-            log,
-            self._clock,
-            running,
-        )
+        self._jobs = Jobs(clients.row, hub, log, limits.poll_seconds, running)
+        turns = Turns(hub, clients, self._jobs, commands, limits, log, running)
+        self._round = Scheduler(hub, acceptor, clients, self._jobs, turns, limits, log, running)
         self._clients = clients
-        self._ready: Callable[[], list[tuple[int, int]]] = self._poller.poll
-        self._fileno = self._poller.fileno()
+        self._ready = hub.poll
+        self._fileno = hub.fileno()
         self._served = Served(self._listener, self.attachments, lambda: running.depth > 0)
         self._closed = False
         forks.watch(self)
@@ -317,8 +276,9 @@ class Server(Generic[C]):
             inside.clear()
             if self._running.close_wanted:
                 self.close()
-            elif self._deadlines.by_hand:
-                self._ready = self._ready_by_hand
+            else:
+                hub = self._hub
+                self._ready = hub.poll_by_hand if hub.deadlines.by_hand else hub.poll
 
     def _poll_inside(self, ctx: C, max_commands: int | None, max_seconds: float | None) -> int:
         """Poll inside a poll, or for the first time."""
@@ -396,22 +356,12 @@ class Server(Generic[C]):
             frame = frame.f_back
         return False
 
-    def _ready_by_hand(self) -> list[tuple[int, int]]:
-        """Take the place of the poller's `poll` while a deadline has no timer descriptor."""
-        events = self._poller.poll()
-        when = self._deadlines.next()
-        if when is None:
-            self._ready = self._poller.poll
-        elif when <= self._clock():
-            events.append((_NO_DESCRIPTOR, READ))
-        return events
-
     def wake(self) -> None:
         """Make the descriptor readable, so that the loop calls `poll` soon.
 
         The one call that any thread may make, and a signal handler. Does nothing after `close`.
         """
-        self._wakeup.wake()
+        self._hub.wakeup.wake()
 
     @property
     def spawn(self) -> Callable[[Coroutine[Any, Any, Any]], Any] | None:
@@ -441,7 +391,7 @@ class Server(Generic[C]):
         None: never. Only needed where the platform has no timer descriptor; on Linux the
         descriptor itself becomes readable at this moment.
         """
-        return self._deadlines.next()
+        return self._hub.deadlines.next()
 
     # -----------------------------------------------------------------------------------------
     # Its life
@@ -538,9 +488,7 @@ class Server(Generic[C]):
         for attachment in list(self.attachments):
             attachment.detach()
         self._closing = [
-            self._deadlines.close,
-            self._wakeup.close,
-            self._poller.close,
+            self._hub.close,
             self._listener.close,
             self._turn_away_all,
             self._round.close,
@@ -619,9 +567,7 @@ class Server(Generic[C]):
         self._refuse_polls(reason)
         self._listener.close(unlink=False)
         self._round.abandon()
-        self._poller.close()
-        self._wakeup.close()
-        self._deadlines.close()
+        self._hub.close()
 
     def _refuse_polls(self, reason: str) -> None:
         # The idle path of `poll` has no time to ask whether it may.

@@ -12,12 +12,11 @@ Whose turn it is is decided in `round`.
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any
 
 from .._schema.commands import CommandSet
+from .._system.hub import Hub
 from .._system.log import Log
-from .._system.wakeup import Wakeup
 from .._wire.messages import Call, Cancel
 from ..errors import Busy, CommandError, InternalError, WireError, error_from_wire
 from ..limits import Limits
@@ -34,24 +33,23 @@ class Turns:
 
     def __init__(
         self,
-        wakeup: Wakeup,
+        hub: Hub,
         clients: Clients,
-        job: Jobs,
+        jobs: Jobs,
         commands: CommandSet,
         limits: Limits,
         log: Log,
-        clock: Callable[[], float],
         running: Running,
     ) -> None:
         self._running = running
-        self._wakeup = wakeup
+        self._hub = hub
+        self._wakeup = hub.wakeup
         self._clients = clients
-        self._jobs = job
+        self._jobs = jobs
         self._commands = commands
         self._most_jobs = limits.max_in_flight
         self._answers_joined = limits.answers_joined
         self._log = log
-        self._clock = clock
         self._row = clients.row
         self._dirty = clients.dirty
         self._counts = clients.counts
@@ -78,7 +76,7 @@ class Turns:
 
     def receive(self, connection: ServerConnection) -> bool:
         """Read once; return whether there may be more."""
-        connection.receive(self._clock())
+        connection.receive(self._hub.clock())
         return connection.readable and connection.can_read
 
     def rest(self, connection: ServerConnection) -> None:
@@ -229,7 +227,7 @@ class Turns:
             # Whoever gave up and tries again must not have it run twice.
             self._counts["dropped"] += 1
             return replies.ABANDONED
-        waited = 0.0 if call.timeout is None else self._clock() - call.arrived
+        waited = 0.0 if call.timeout is None else self._hub.clock() - call.arrived
         return replies.cancelled_before_its_turn(call, waited)
 
     def _reply(self, connection: ServerConnection, frame: bytes | None) -> None:

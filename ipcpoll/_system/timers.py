@@ -1,4 +1,8 @@
-"""Deadlines, and the timer descriptor that becomes readable at the next one."""
+"""Deadlines, and the timer descriptor that becomes readable at the next one.
+
+`Timer` is the descriptor, `LazyTimer` makes it when it is first needed, `Deadlines` keeps many
+moments on one of them.
+"""
 
 from __future__ import annotations
 
@@ -98,6 +102,54 @@ def _timerfd_functions() -> _OsTimerfd | _CtypesTimerfd:
     return _OsTimerfd() if hasattr(os, "timerfd_create") else _CtypesTimerfd()
 
 
+class LazyTimer:
+    """A `Timer` that is made when it is first armed: most programs never need its descriptor.
+
+    `watch` is called with the descriptor then. Where there is none (the platform has no such timer,
+    or the process no descriptor left, or `watch` raises OSError) each `arm` tries anew.
+    """
+
+    __slots__ = ("_timer", "_watch", "armed")
+
+    def __init__(self, watch: Callable[[int], object]) -> None:
+        self._watch = watch
+        self._timer: Timer | None = None
+        self.armed: float | None = None
+        """The moment of the last `arm` that reached the descriptor; None: it is silent."""
+
+    def arm(self, when: float | None) -> bool:
+        """Become readable at `when`, as `Timer.arm`; return whether the descriptor tells of it."""
+        timer = self._timer
+        if timer is None:
+            if when is None:
+                return True
+            timer = self._make()
+            if timer is None:
+                return False
+        timer.arm(when)
+        self.armed = when
+        return True
+
+    def _make(self) -> Timer | None:
+        try:
+            timer = Timer()
+        except (OSError, AttributeError):
+            return None
+        try:
+            self._watch(timer.fileno())
+        except OSError:  # no memory, too many watches: as if there were no timer
+            timer.close()
+            return None
+        self._timer = timer
+        return timer
+
+    def close(self) -> None:
+        """Close the descriptor, if there is one. Idempotent."""
+        timer, self._timer = self._timer, None
+        if timer is not None:
+            timer.close()
+
+
 class Deadline:
     """One moment and what is done then. Made by `Deadlines.add`."""
 
@@ -113,19 +165,15 @@ class Deadline:
 
 
 class Deadlines:
-    """Moments on one timer. Times are absolute seconds on the owner's clock.
+    """Moments on one timer, and what is done at each. Times are absolute seconds on its clock.
 
-    `watch` is called with the timer's descriptor when it is made. While there is none (the
-    platform has no such timer, or the process no descriptor left) `by_hand` is True and `next`
-    tells when to look.
+    While there is no descriptor for the timer `by_hand` is True, and `next` tells when to poll.
     """
 
-    def __init__(self, watch: Callable[[int], None]) -> None:
-        self._watch = watch
+    def __init__(self, timer: LazyTimer) -> None:
+        self._timer = timer
         self._heap: list[tuple[float, int, Deadline]] = []
         self._order = itertools.count()
-        self._timer: Timer | None = None
-        self._armed: float | None = None
         self._sweep_at = _FEWEST_SWEPT
         self.by_hand = False
         """Whether a deadline waits that no descriptor will tell of, at the last `settle`."""
@@ -140,7 +188,7 @@ class Deadlines:
         return deadline
 
     def _sweep(self) -> None:
-        """Drop those that were cancelled and lie behind one that was not."""
+        """Drop the cancelled ones, wherever they are in the heap."""
         heap = [entry for entry in self._heap if entry[2].action is not None]
         heapq.heapify(heap)
         self._heap = heap
@@ -149,7 +197,7 @@ class Deadlines:
     @property
     def are_set(self) -> bool:
         """Whether there is a moment, or was one at the last `settle`; cancelled ones count."""
-        return bool(self._heap) or self._armed is not None
+        return bool(self._heap) or self._timer.armed is not None
 
     def next(self) -> float | None:
         """Return the next moment, None when there is none."""
@@ -170,30 +218,10 @@ class Deadlines:
     def settle(self, *, again: bool = False) -> None:
         """Arm the timer for the next moment, or disarm it. `again`: it may have gone off."""
         when = self.next() if self._heap else None
-        self.by_hand = when is not None and self._timer is None
-        if when == self._armed and not again:
-            return
-        if self._timer is None:
-            if when is None:
-                return
-            try:
-                timer = Timer()
-            except (OSError, AttributeError):
-                return
-            try:
-                self._watch(timer.fileno())
-            except OSError:  # no memory, too many watches: as if there were no timer
-                timer.close()
-                return
-            self._timer = timer
-            self.by_hand = False
-        self._timer.arm(when)
-        self._armed = when
+        if again or self.by_hand or when != self._timer.armed:
+            self.by_hand = not self._timer.arm(when)
 
-    def close(self) -> None:
-        """Forget everything and close the timer. Idempotent."""
+    def clear(self) -> None:
+        """Forget everything."""
         self._heap.clear()
         self.by_hand = False
-        if self._timer is not None:
-            self._timer.close()
-            self._timer = None

@@ -1148,7 +1148,7 @@ def test_hazard_11_listener_that_can_not_be_watched(server, connect, monkeypatch
         raise OSError(errno.ENOSPC, "No space left on device")
 
     with monkeypatch.context() as patch:
-        patch.setattr(server._poller, "register", no_space)
+        patch.setattr(server._hub.poller, "register", no_space)
         with pytest.raises(OSError, match="No space left"):
             server.rebind()
     assert not server.reachable()
@@ -1323,7 +1323,7 @@ from harness import Echo, Host, serve_until
 taken("import")
 server = ipcpoll.Server(sys.argv[1], Echo)
 taken("Server")
-server._deadlines.add(time.monotonic() + 60, lambda: None)
+server._hub.deadlines.add(time.monotonic() + 60, lambda: None)
 taken("timer")
 client = ipcpoll.Client(sys.argv[1])
 got = []

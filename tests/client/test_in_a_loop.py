@@ -524,7 +524,7 @@ def test_without_a_timer_next_deadline_says_when_to_poll(fake, client, monkeypat
     def no_timer():
         raise OSError(38, "Function not implemented")
 
-    monkeypatch.setattr("ipcpoll._client.descriptor.Timer", no_timer)
+    monkeypatch.setattr("ipcpoll._system.timers.Timer", no_timer)
     client.fileno()
     future = client.submit(Echo(1), timeout=0.02)
     fake.accept().next()
@@ -646,7 +646,7 @@ def test_poll_without_a_call(client):
 
 def test_on_the_portable_poller(path, monkeypatch):
     monkeypatch.setattr(
-        "ipcpoll._client.descriptor.make_poller", lambda: SelectorPoller(selectors.EpollSelector())
+        "ipcpoll._system.hub.make_poller", lambda: SelectorPoller(selectors.EpollSelector())
     )
     with Server(path, COMMANDS) as server, Client(path) as client:
         futures = [client.submit(Take(bytes(100_000))) for _ in range(10)]

@@ -73,7 +73,7 @@ def test_hazard_47_number_that_is_used_again_between_two_polls(server, connect):
     gone.call(1, "Echo", value=1)
     host = Host()
     serial = server._round.serial
-    stale = server._poller.poll()
+    stale = server._hub.poller.poll()
     gone.close()
     settle(server, host)
     late = connect(server)

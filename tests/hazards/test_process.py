@@ -268,7 +268,7 @@ def test_hazard_60_threads_wake_while_calls_are_served_and_the_server_closes(ser
         stop.set()
         for thread in threads:
             thread.join()
-    assert server._wakeup._open == [], "nothing stays open, whoever wrote last"
+    assert server._hub.wakeup._open == [], "nothing stays open, whoever wrote last"
 
 
 # ---------------------------------------------------------------------------------------------
@@ -316,7 +316,7 @@ def test_hazard_61_fork_while_another_thread_wakes(server, monkeypatch):
         assert go_on.wait(20)
         return os.write(fd, data)
 
-    number = server._wakeup.fileno()
+    number = server._hub.wakeup.fileno()
     monkeypatch.setattr("ipcpoll._system.wakeup._write", write)
     thread = threading.Thread(target=server.wake)
     thread.start()

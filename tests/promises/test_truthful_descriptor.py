@@ -13,7 +13,6 @@ import subprocess
 import sys
 import threading
 import time
-from types import SimpleNamespace
 
 import pytest
 from harness import (
@@ -45,7 +44,7 @@ def test_hazard_62_nothing_of_the_server_is_inherited_by_a_child_program(server,
     before = _links()
     with Server(f"{server.address}2", COMMANDS) as other, Client(other.address) as client:
         server.poll(Host())
-        other._deadlines.add(time.monotonic() + 3600, lambda: None)
+        other._hub.deadlines.add(time.monotonic() + 3600, lambda: None)
         client.notify(Echo(1))
         settle(other)
         ours = _links() - before
@@ -279,10 +278,10 @@ def test_edge_triggered_host_polls_until_nothing_is_pending(make_server, connect
 def test_look_that_is_full_says_that_there_may_be_more(server, monkeypatch):
     """The wake descriptor is one of those that the poller told of, though it says nothing new."""
     round_ = server._round
+    hub = server._hub
     for more, pending in ((-1, False), (0, True)):
         others = [(1_000_000 + number, READ) for number in range(MOST_EVENTS - 1 + more)]
-        poller = SimpleNamespace(poll=lambda others=others: [(round_._wake_fd, READ), *others])
-        monkeypatch.setattr(round_, "_poller", poller)
+        monkeypatch.setattr(hub, "poll", lambda others=others: [(hub.wake_fd, READ), *others])
         round_._wakeup.signal()
         assert not round_._look_again()
         assert server.pending is pending
@@ -418,7 +417,7 @@ def test_a_limit_must_make_sense():
 
 def test_server_on_the_portable_poller_keeps_the_promise(directory, monkeypatch):
     monkeypatch.setattr(
-        "ipcpoll._server.server.make_poller", lambda: SelectorPoller(selectors.EpollSelector())
+        "ipcpoll._system.hub.make_poller", lambda: SelectorPoller(selectors.EpollSelector())
     )
     with Server(f"{directory}/portable", COMMANDS) as server:
         with Peer(server) as peer:

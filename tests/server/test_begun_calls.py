@@ -13,6 +13,7 @@ import threading
 from collections.abc import AsyncIterator, Generator
 from concurrent.futures import Future
 from dataclasses import dataclass, field
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -176,7 +177,7 @@ def test_time_limit_before_its_turn_and_in_the_midst(make_server, connect, desk)
     begin(server, desk, 1)
     [within] = answers(server, peer, 1, desk)
     assert (within[2]["code"], within[2]["data"]) == ("cancelled", BEGAN)
-    server._clock, server._round._turns._clock = [lambda: server.now] * 2
+    server._round._turns._hub = SimpleNamespace(clock=lambda: server.now)
     desk.log.clear()
     peer.send(encode([2, "Now", {}, {"timeout": 0}]))
     server.now = 1e12  # long after it was read

@@ -251,7 +251,7 @@ def test_deadline_that_is_due_too_deep_is_kept(make_server, connect):
     host = Host()
 
     def deeper():
-        server._deadlines.add(time.monotonic(), lambda: done.append(1))
+        server._hub.deadlines.add(time.monotonic(), lambda: done.append(1))
         assert readable(server, 10)
         server.poll(host)
         assert not readable(server)

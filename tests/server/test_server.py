@@ -252,7 +252,7 @@ def test_directory_that_is_not_there(directory):
 def test_failure_at_birth_leaves_nothing_behind(directory, monkeypatch):
     path = f"{directory}/s"
     before = len(os.listdir("/proc/self/fd"))
-    for target in ("ipcpoll._server.server.make_poller", "ipcpoll._server.server.Wakeup"):
+    for target in ("ipcpoll._system.hub.make_poller", "ipcpoll._system.hub.Wakeup"):
         with monkeypatch.context() as patch:
             patch.setattr(target, lambda: 1 / 0)
             with pytest.raises(ZeroDivisionError):
@@ -488,8 +488,8 @@ def test_close_that_is_interrupted_is_finished(directory, monkeypatch, step):
     target, name = {
         "vacate": (server._listener, "vacate"),
         "farewell": (server._clients, "say_farewell"),
-        "poller": (server._poller, "unregister"),
-        "wakeup": (server._deadlines, "close"),
+        "poller": (server._hub.poller, "unregister"),
+        "wakeup": (server._hub, "close"),
     }[step]
     monkeypatch.setattr(target, name, _interrupt_once(getattr(target, name)))
     with pytest.raises(KeyboardInterrupt):
@@ -527,7 +527,7 @@ def test_hazard_51_connection_that_can_not_be_watched_is_closed(
     def no_space(fd, mask):
         raise OSError(number, os.strerror(number))
 
-    monkeypatch.setattr(server._poller, "register", no_space)
+    monkeypatch.setattr(server._hub.poller, "register", no_space)
     settle(server)
     assert server.stats()["clients"] == 1
     assert f"a new connection can't be watched: [Errno {number}]" in caplog.text
