@@ -1,10 +1,14 @@
 """The limits: which values make sense."""
 
+import ast
 import dataclasses
 import math
+import re
+from pathlib import Path
 
 import pytest
 
+import ipcpoll
 from ipcpoll import Limits
 from ipcpoll.limits import DEFAULT_LIMITS
 
@@ -49,3 +53,33 @@ def test_time_is_finite_and_at_least_zero(name):
     for value in (None, "5"):
         with pytest.raises(ValueError, match=f"Limits.{name} must be a number of seconds"):
             Limits(**{name: value})
+
+
+def said_to_be_enforced_in() -> dict[str, list[str]]:
+    """Return the files that each limit names, as they are written under it."""
+    package = Path(ipcpoll.__file__).parent
+    [cls] = [
+        node
+        for node in ast.parse((package / "limits.py").read_text()).body
+        if isinstance(node, ast.ClassDef)
+    ]
+    named: dict[str, list[str]] = {}
+    for field, words in zip(cls.body, cls.body[1:], strict=False):
+        if isinstance(field, ast.AnnAssign):
+            assert isinstance(words, ast.Expr)
+            sentence = " ".join(ast.literal_eval(words.value).split())
+            [where] = re.findall(r"Enforced in (.*)\.$", sentence)
+            named[ast.unparse(field.target)] = re.findall(r"`([^`]+)`", where)
+    return named
+
+
+def test_each_limit_names_the_files_that_enforce_it():
+    """So that nobody has to search for them; and the files do use it."""
+    package = Path(ipcpoll.__file__).parent
+    named = said_to_be_enforced_in()
+    assert named.keys() == COUNTS | SECONDS
+    for name, files in named.items():
+        assert files
+        for file in files:
+            uses = re.search(rf"\blimits\.{name}\b", (package / file).read_text())
+            assert uses, f"{file} does not use {name}"

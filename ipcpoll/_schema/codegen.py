@@ -44,7 +44,9 @@ from __future__ import annotations
 
 import dataclasses
 import inspect
+import linecache
 from collections.abc import Callable, Sequence
+from types import CodeType
 from typing import Any, Final, TypeAlias
 
 from .._wire import codec
@@ -100,8 +102,21 @@ def specialize(
         **{f"k{i}": kind for i, kind in enumerate(kinds)},
         **{f"as_is{i}": form.as_is for i, form in enumerate(forms)},
     }
-    exec("\n".join([*_read_lines(cls, fields, keys), *_write_lines(fields, kinds, forms)]), names)
+    lines = [*_read_lines(cls, fields, keys), *_write_lines(fields, kinds, forms)]
+    exec(_compiled(lines, cls), names)
     return names["read"], names["write"]
+
+
+def _compiled(lines: list[str], cls: type) -> CodeType:
+    """Compile what was written for a class, so that a traceback shows its lines.
+
+    `linecache` keeps them under a name that is no file's. A lazy loader in it would keep them only
+    until `linecache.checkcache`; an entry without a time of change is kept.
+    """
+    text = "\n".join(lines) + "\n"
+    name = f"<ipcpoll {cls.__module__}.{cls.__qualname__}>"
+    linecache.cache[name] = len(text), None, text.splitlines(keepends=True), name
+    return compile(text, name, "exec")
 
 
 def _joined(prefix: bytes, keys: list[bytes]) -> list[bytes]:

@@ -328,7 +328,10 @@ def run_interrupted_client(
         # On this side too: what waits for nobody would be kept, and make each call slower.
         channel = client._session.connection
         assert channel is not None
-        assert channel.is_idle
+        assert not channel._protocol.calls
+        assert not channel._out
+        assert not channel._wants_room
+        assert channel.usable
         forgotten = [*channel._replies, *channel._awaited, *channel._takers]
         assert not forgotten
         pump = client._pump

@@ -5,8 +5,10 @@ the same bytes, and whatever is not read by hand is left to them.
 """
 
 import abc
+import linecache
 import math
 import struct
+import traceback
 from collections.abc import Generator
 from dataclasses import dataclass
 from decimal import Decimal
@@ -807,3 +809,21 @@ def test_nothing_is_sent_on_a_connection_that_has_ended():
         end(protocol)
         with pytest.raises(IllegalTransition):
             protocol.answer(7, b"\x01")
+
+
+def test_a_traceback_shows_the_lines_of_what_was_written():
+    """Also after the cache of lines was checked against files that changed."""
+
+    @dataclass
+    class Odd:
+        a: int
+
+        def process(self, ctx: object) -> None: ...
+
+    command_type = resolve(Odd)
+    linecache.checkcache()
+    with pytest.raises(AttributeError) as caught:
+        command_type._write(b"\x01", object())
+    shown = "".join(traceback.format_exception(caught.value))
+    assert f'File "<ipcpoll {__name__}.{Odd.__qualname__}>", line ' in shown
+    assert "    v0 = command.a\n" in shown
