@@ -18,10 +18,6 @@ from harness import (
 pytestmark = pytest.mark.once
 
 
-# ---------------------------------------------------------------------------------------------
-# 14: standard input is closed
-
-
 LOW = """
 import os, socket, sys, threading, time
 closed = [int(number) for number in sys.argv[2].split(",")]
