@@ -1,4 +1,4 @@
-"""Descriptors that would become standard input, output or error (hazard 14 of docs/security.md)."""
+"""Sockets clear of standard input, output and error (hazard 14), and how much one read takes."""
 
 from __future__ import annotations
 
@@ -15,8 +15,7 @@ from harness import (
     run_python,
 )
 
-pytestmark = pytest.mark.once
-
+from ipcpoll._system.sockets import next_read_size
 
 LOW = """
 import os, socket, sys, threading, time
@@ -70,6 +69,7 @@ report.close()
 """
 
 
+@pytest.mark.once
 @pytest.mark.parametrize("closed", ["0", "0,1,2", "1,2"])
 @pytest.mark.parametrize("length", ["short", "long"])
 def test_hazard_14_no_descriptor_is_that_of_standard_input(directory, request, closed, length):
@@ -79,6 +79,7 @@ def test_hazard_14_no_descriptor_is_that_of_standard_input(directory, request, c
     assert Path(report).read_text() == "[1, 2]\n"
 
 
+@pytest.mark.once
 def test_hazard_14_socket_that_was_passed_as_standard_input(directory):
     """As inetd does; it is moved, and standard input is free."""
     source = """
@@ -105,3 +106,19 @@ server.close()
             env={**os.environ, "PYTHONPATH": f"{ROOT}:{ROOT}/tests/support"},
         )
     assert (words.stdout, words.stderr) == ("moved True\n", "")
+
+
+@pytest.mark.parametrize(
+    ("size", "got", "largest", "then"),
+    [
+        (4096, 4095, 65536, 4096),
+        (4096, 4096, 65536, 16384),
+        (16384, 16384, 65536, 65536),
+        (65536, 65536, 65536, 65536),
+        (65536, 100, 65536, 4096),
+        (100, 100, 100, 100),
+        (100, 1, 100, 100),
+    ],
+)
+def test_reads_grow_while_they_are_filled(size, got, largest, then):
+    assert next_read_size(size, got, largest) == then
