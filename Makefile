@@ -35,7 +35,7 @@ lint: environment ## ruff, mypy --strict, pyright
 cover: environment ## the tests, and the branches that they cover
 	.venv/bin/pytest --cov --cov-report=term
 	.venv/bin/coverage report --fail-under=100 \
-	  --include='ipcpoll/_wire/*,ipcpoll/_schema/*,ipcpoll/errors.py,ipcpoll/limits.py,ipcpoll/_shown.py'
+	  --include='ipcpoll/_wire/*,ipcpoll/_schema/*,ipcpoll/describe/*,ipcpoll/errors.py,ipcpoll/limits.py,ipcpoll/_shown.py'
 
 dist: environment ## build the sdist and the wheel, and check what is in them
 	rm -rf build dist ipcpoll.egg-info

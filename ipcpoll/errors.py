@@ -20,7 +20,8 @@
        ├─ InternalError                   internal
        ├─ Cancelled                       cancelled
        ├─ ShuttingDown                    shutting-down
-       └─ Busy                            busy
+       ├─ Busy                            busy
+       └─ DeclaredError                   a program's own: its class has the code
 
 Each is also the builtin that fits, so ``except TimeoutError`` works without importing ipcpoll.
 A command refuses by raising `CommandError`; the client raises the same code, message and data.
@@ -214,6 +215,67 @@ _BY_CODE: Final[dict[str, type[_LibraryError]]] = {
     cls.CODE: cls
     for cls in (UnknownCommand, InvalidArguments, InternalError, Cancelled, ShuttingDown, Busy)
 }
+
+
+_OWN_CODES: Final = frozenset({*_BY_CODE, MALFORMED, TOO_LARGE})
+
+
+class DeclaredError(CommandError):
+    """An error of the program's own, as a class: its code is the class attribute `CODE`.
+
+    ::
+
+        class QueueFull(DeclaredError):
+            "The queue has no room."
+
+            CODE = "queue-full"
+
+    A command raises ``QueueFull("no room for 3 more", data)``. Whoever calls with a command class
+    that declares it (``@ipcpoll.about(errors=(QueueFull,))``) gets a QueueFull, made without
+    calling its `__init__`; whoever calls by name gets a `CommandError` with the same code, message
+    and data.
+
+    A class without `CODE` is a base for others. A code that is no text, is empty or is one of
+    ipcpoll's own is a TypeError when the class is made.
+    """
+
+    CODE: ClassVar[str]
+
+    def __init_subclass__(cls, **options: object) -> None:
+        super().__init_subclass__(**options)
+        if "CODE" not in vars(cls):
+            return
+        code: object = cls.CODE
+        if type(code) is not str or not code:
+            raise TypeError(f"{cls.__qualname__}.CODE must be a text for programs, not {code!r}")
+        if code in _OWN_CODES:
+            raise TypeError(
+                f"{cls.__qualname__}.CODE is `{code}`, which is one of ipcpoll's own; "
+                "choose another word"
+            )
+
+    def __init__(self, message: str, data: object = None) -> None:
+        if not hasattr(self, "CODE"):
+            raise TypeError(f"{type(self).__qualname__} has no CODE; raise a class that has one")
+        super().__init__(self.CODE, message, data)
+
+    def __reduce__(self) -> tuple[object, ...]:
+        # BaseException would call the class with (code, message, data).
+        return remake, (type(self), self.code, self.message, self.data), vars(self)
+
+
+def remake(cls: type[DeclaredError], code: str, message: str, data: object) -> CommandError:
+    """Return an exception of this class without calling its `__init__`.
+
+    Its `__new__` may be the program's, or that of a builtin that it inherits as well. Where that
+    fails it is a plain CommandError.
+    """
+    try:
+        error = cls.__new__(cls, code, message, data)
+        error.code, error.message, error.data = code, message, data
+    except Exception:
+        return CommandError(code, message, data)
+    return error
 
 
 def as_begun(error: CommandError) -> CommandError:

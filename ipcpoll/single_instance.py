@@ -39,6 +39,8 @@ def serve_or_send(  # type: ignore[overload-overlap]  # a generator is an iterat
     *,
     timeout: float | None = ...,
     limits: Limits = ...,
+    name: str | None = ...,
+    version: str | None = ...,
 ) -> Either[C, R]: ...
 @overload
 def serve_or_send(
@@ -48,6 +50,8 @@ def serve_or_send(
     *,
     timeout: float | None = ...,
     limits: Limits = ...,
+    name: str | None = ...,
+    version: str | None = ...,
 ) -> Either[C, None]: ...
 @overload
 def serve_or_send(
@@ -57,6 +61,8 @@ def serve_or_send(
     *,
     timeout: float | None = ...,
     limits: Limits = ...,
+    name: str | None = ...,
+    version: str | None = ...,
 ) -> Either[C, R]: ...
 def serve_or_send(
     address: str | PathLike[str],
@@ -65,6 +71,8 @@ def serve_or_send(
     *,
     timeout: float | None = 5.0,
     limits: Limits = DEFAULT_LIMITS,
+    name: str | None = None,
+    version: str | None = None,
 ) -> Either[Any, Any]:
     """Return ``(server, None)``, or ``(None, answer)`` of the server that runs already.
 
@@ -79,18 +87,18 @@ def serve_or_send(
                 Open(path).process(window)
                 ...
 
-    `address`, `commands` and `limits` are as for `Server`. Blocks at most `timeout` seconds (None:
-    no limit), and does not block when this process becomes the server. Raises what `Server` raises
-    except AlreadyRunning, and what `send` raises: CommandError, NotPolled, NotAnswered,
-    UntrustedPeer, PeerGone (the command may have run), ShuttingDown with `began` (the server closed
-    while the command ran: it may have run). AlreadyRunning means here that somebody has had the
-    lock for all that time and serves nobody.
+    `address`, `commands`, `limits`, `name` and `version` are as for `Server`. Blocks at most
+    `timeout` seconds (None: no limit), and does not block when this process becomes the server.
+    Raises what `Server` raises except AlreadyRunning, and what `send` raises: CommandError,
+    NotPolled, NotAnswered, UntrustedPeer, PeerGone (the command may have run), ShuttingDown with
+    `began` (the server closed while the command ran: it may have run). AlreadyRunning means here
+    that somebody has had the lock for all that time and serves nobody.
     """
     wait = TimeLimit(timeout)
     back_off = BackOff()
     while True:
         try:
-            return Server(address, commands, limits=limits), None
+            return Server(address, commands, limits=limits, name=name, version=version), None
         except AlreadyRunning as error:
             taken = error
         left = None if timeout is None else max(0.0, wait.deadline - time.monotonic())

@@ -102,9 +102,10 @@ class Client:
     def call(self, command: Command[Any, Any], *, timeout: Timeout = ...) -> Any:
         """Send a command and return its answer; its pieces are thrown away.
 
-        Raises CommandError (one of its subclasses, or itself with an application's code) when
-        the answer is an error; FrameTooLarge, TypeError or ValueError, before anything is sent,
-        when the command can't be carried.
+        Raises CommandError (one of its subclasses, among them those that the command's class
+        declares with `ipcpoll.about`, or itself with an application's code) when the answer is an
+        error; FrameTooLarge, TypeError or ValueError, before anything is sent, when the command
+        can't be carried.
         """
         command_type = resolve(type(command))
         with self._guard:
@@ -120,7 +121,7 @@ class Client:
             except BaseException:  # Ctrl-C, and what other handlers of signals raise
                 connection.give_up(call_id)
                 raise
-        return answer_of(command_type.name, reply, command_type.decode_answer)
+        return answer_of(command_type.name, reply, command_type.decode_answer, command_type.cls)
 
     def request(
         self,
@@ -240,7 +241,8 @@ class Client:
         """
         command_type = resolve(type(command))
         body = command_type.encode_body(command)
-        return self.begin(CallFuture, command_type.name, body, command_type.decode_answer, timeout)
+        decode = command_type.decode_answer
+        return self.begin(CallFuture, command_type.name, body, decode, timeout, command_type.cls)
 
     def begin(
         self,
@@ -249,6 +251,7 @@ class Client:
         body: Payload,
         decode: Callable[[Any], R],
         timeout: Timeout,
+        cls: type | None = None,
     ) -> S:
         """Begin a call of which everything is known already: for clients built on this one."""
         pending: S | None = None
@@ -256,6 +259,7 @@ class Client:
             with self._guard:
                 pump = self._ensure_pump()
                 pending = kind(pump, self._session, name, body, decode, self._wait_time(timeout))
+                pending.command_class = cls
                 pump.start(pending)
         except BaseException:  # Ctrl-C: nobody will have the future
             if pending is not None:
@@ -306,6 +310,7 @@ class Client:
                     wait,
                     resume=resume,
                 )
+                flow.command_class = command_type.cls
                 stream = Stream(flow)
                 pump.start(flow)
         except BaseException:

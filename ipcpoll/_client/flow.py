@@ -20,6 +20,7 @@ from collections.abc import Callable
 from concurrent.futures import Future
 from typing import Any, Generic, TypeVar
 
+from .._schema.declared import as_declared
 from .._wire.framing import Payload
 from .._wire.messages import Answer, Failure, Piece
 from ..errors import (
@@ -216,7 +217,7 @@ class Flow(Pending, Generic[P, R]):
             self._reply = response
             self._finish(None)
         else:
-            self._fail(response.error)
+            self._fail(as_declared(response.error, self.command_class))
 
     def posted(self, connection: ClientConnection) -> None:
         """Note where it is in flight."""

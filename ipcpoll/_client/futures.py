@@ -16,6 +16,7 @@ from typing import Any, TypeAlias, TypeVar
 import msgspec
 
 from .._schema.answers import Subscription
+from .._schema.declared import as_declared
 from .._wire.framing import Payload
 from .._wire.messages import Answer, Failure, Piece, call_payload
 from ..errors import InternalError
@@ -159,7 +160,12 @@ class CallFuture(PumpedFuture[R], Pending):
             else:
                 run(self.set_result, answer)
         else:
-            run(self.set_exception, come.error if isinstance(come, Failure) else come())
+            run(self.set_exception, self._error_of(come))
+
+    def _error_of(self, come: Failure | Callable[[], Exception]) -> Exception:
+        if isinstance(come, Failure):
+            return as_declared(come.error, self.command_class)
+        return come()
 
     def give_up(self) -> None:
         """Cancel the call at the server."""

@@ -17,6 +17,7 @@ from itertools import islice
 from typing import Any, TypeVar
 
 from .._schema.commands import Command, CommandType, resolve
+from .._schema.declared import as_declared
 from .._system.guard import ThreadGuard
 from .._wire import codec
 from .._wire.messages import Answer, Failure
@@ -36,12 +37,14 @@ def post_call(connection: ClientConnection, command: Command[Any, Any]) -> int:
     return call_id
 
 
-def answer_of(name: str, reply: Reply, decode: Callable[[Any], Any]) -> Any:
-    """Return what a reply stands for, or raise the error that it is."""
+def answer_of(
+    name: str, reply: Reply, decode: Callable[[Any], Any], cls: type | None = None
+) -> Any:
+    """Return what a reply stands for, or raise the error that it is, as `cls` declares it."""
     if type(reply) is Answer:
         return decoded(name, decode, reply.value)
     assert isinstance(reply, Failure)
-    raise reply.error
+    raise as_declared(reply.error, cls)
 
 
 class Answers:
@@ -82,7 +85,9 @@ class Answers:
                 if not in_flight:
                     return
                 for command_type, reply in self._replies():
-                    yield answer_of(command_type.name, reply, command_type.decode_answer)
+                    yield answer_of(
+                        command_type.name, reply, command_type.decode_answer, command_type.cls
+                    )
         finally:
             self._leave()
 

@@ -54,6 +54,8 @@ class Pending(ABC):
         self.connection: ClientConnection | None = None
         """Where it is in flight; None: it waits for a connection, or is over."""
         self.call_id = 0
+        self.command_class: type | None = None
+        """The class of the command, which declares errors; None: it was called by name."""
         self._body = body
 
     @property

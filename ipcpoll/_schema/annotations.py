@@ -44,6 +44,7 @@ from .forms import (
     textual,
     unwrapped,
 )
+from .secrets import Concealed, concealed, is_secret
 
 _KEYS: Final = (str, int, float, *TEXTUAL)
 _ARRAYS: Final = (list, set, frozenset)
@@ -161,7 +162,7 @@ class Reader:
     def form(self, annotation: Any, place: str) -> Form:
         """Read one annotation. Raises TypeError that begins with `place`."""
         with told_at(place, annotation):
-            form = self._read(annotation, place)
+            form = concealed(self._read(annotation, place))
         refuse_by_msgspec(_required(annotation), place)
         return form
 
@@ -169,7 +170,8 @@ class Reader:
         annotation = _bare(annotation)
         origin, args = typing.get_origin(annotation), typing.get_args(annotation)
         if origin is Annotated:
-            return _limited(self._read(args[0], place), annotation.__metadata__, place)
+            noted = _limited(self._read(args[0], place), annotation.__metadata__, place)
+            return Concealed(noted) if is_secret(annotation.__metadata__) else noted
         if origin in (Union, types.UnionType):
             return self._read_union(args, place)
         if origin is Literal:

@@ -23,7 +23,7 @@ import inspect
 import operator
 import types
 import typing
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from datetime import datetime
 from typing import Any, Generic, Protocol, TypeAlias, TypeVar, Union
 
@@ -236,16 +236,31 @@ def resolve(cls: Any) -> CommandType:
     return CommandType(cls)
 
 
+BUILT_IN = "ipcpoll."
+"""What the names of the commands begin with that every server answers."""
+
+
+def _no_built_ins() -> Mapping[str, CommandType]:
+    return {}
+
+
 class CommandSet:
     """The commands that a server knows, by name."""
 
-    __slots__ = ("_by_name", "_by_prefix")
+    __slots__ = ("_by_name", "_by_prefix", "built_ins")
 
     def __init__(self, commands: CommandClasses) -> None:
+        self.built_ins: Callable[[], Mapping[str, CommandType]] = _no_built_ins
+        """Returns the server's built-in commands. Called when one of them is asked for."""
         self._by_name: dict[str, CommandType] = {}
         self._by_prefix: dict[bytes, CommandType] = {}
         for cls in _classes(commands):
             command = resolve(cls)
+            if command.name.startswith(BUILT_IN):
+                raise TypeError(
+                    f"{cls.__qualname__} is named `{command.name}`; names that begin with "
+                    f"`{BUILT_IN}` are those of the commands that every server answers"
+                )
             if command.name in self._by_name:
                 raise TypeError(f"two commands are named {command.name}")
             self._by_name[command.name] = command
@@ -258,8 +273,11 @@ class CommandSet:
         try:
             return self._by_name[name]
         except KeyError:
-            message = unknown_name("the server", "command", name, self._by_name)
-            raise WireError(UnknownCommand.CODE, message) from None
+            known = self.built_ins() if name.startswith(BUILT_IN) else self._by_name
+        if name in known:
+            return known[name]
+        message = unknown_name("the server", "command", name, known)
+        raise WireError(UnknownCommand.CODE, message)
 
     def read(self, data: bytes, at: int, call_id: int | None) -> tuple[Any, ...] | None:
         """Read the name and the fields of a call from `at` on, as `specialized.Read`."""
@@ -274,6 +292,8 @@ class CommandSet:
     def answers_later(self, name: str) -> bool:
         """Return whether there is such a command, and its answer comes later or in pieces."""
         command = self._by_name.get(name)
+        if command is None and name.startswith(BUILT_IN):
+            command = self.built_ins().get(name)
         return command is not None and not command.is_plain
 
 

@@ -83,6 +83,10 @@ class Constraint(NamedTuple):
     """Of what it looks at: the number, the length, the text."""
     words: str
     """What must be so, behind "must"."""
+    keyword: str
+    """As `msgspec.Meta` names it: ``ge``; of a zone ``tz``, of finite numbers ``finite``."""
+    bound: Any
+    """What the keyword is given there: a number, a pattern, True."""
 
     def fault(self, plain: Any) -> str | None:
         """Return what is wrong with a plain value; None: nothing, or it is not about such."""
@@ -174,7 +178,7 @@ def _foreign(item: Any) -> Iterator[Constraint]:
 
 def _finite(allow_inf_nan: bool | None) -> Iterator[Constraint]:
     if allow_inf_nan is False:
-        yield Constraint(NUMBER, "allow_inf_nan", math.isfinite, "be finite")
+        yield Constraint(NUMBER, "allow_inf_nan", math.isfinite, "be finite", "finite", True)
 
 
 def _bounds(
@@ -188,19 +192,21 @@ def _bounds(
         if name == "pattern":
             pattern = re.compile(bound)
             words = f"match the pattern {pattern.pattern!r}"
-            yield Constraint(PATTERN, name_shown, _matches(pattern), words)
+            yield Constraint(PATTERN, name_shown, _matches(pattern), words, name, pattern.pattern)
         elif name in ("min_length", "max_length"):
             if type(bound) is not int or bound < 0:
                 raise TypeError(f"{name_shown} is a number of items, not {bound!r}")
             words = ("at least" if name == "min_length" else "at most") + f" {bound}"
-            yield Constraint(LENGTH, name_shown, _COMPARE[name](bound), words)
+            yield Constraint(LENGTH, name_shown, _COMPARE[name](bound), words, name, bound)
         elif type(bound) not in (int, float) or (name == "multiple_of" and not bound > 0):
             raise TypeError(f"the bound {name_shown}={bound!r} is not known; bounds are numbers")
         else:
-            yield Constraint(NUMBER, name_shown, _COMPARE[name](bound), _WORDS[name] + repr(bound))
+            words = _WORDS[name] + repr(bound)
+            yield Constraint(NUMBER, name_shown, _COMPARE[name](bound), words, name, bound)
     if zone is not None:
         words = "say its offset from UTC" if zone else "say no offset from UTC"
-        yield Constraint(ZONE, "tz", _says_offset if zone else _says_no_offset, words)
+        holds = _says_offset if zone else _says_no_offset
+        yield Constraint(ZONE, "tz", holds, words, "tz", zone)
 
 
 _WORDS: Final = {

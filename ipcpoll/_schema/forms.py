@@ -504,8 +504,9 @@ class Map(Form):
         self._kind = dict[kind, None]
         self._key = key
         self._value = value
-        self._has_text = key.classes == frozenset({str}) and not isinstance(key, Choice)
-        self._is_int = key.classes == frozenset({int}) and not isinstance(key, Choice)
+        is_choice = isinstance(unwrapped(key), Choice)
+        self._has_text = key.classes == frozenset({str}) and not is_choice
+        self._is_int = key.classes == frozenset({int}) and not is_choice
         self._may_merge = _holds_moments(key)
         if value.check is not None or key.check is not None or not self._has_text:
             self.check = self._check

@@ -40,6 +40,7 @@ from .._wire import strictness
 from ..errors import UsageError
 from ..limits import DEFAULT_LIMITS, Limits
 from .acceptor import Acceptor
+from .built_in import BuiltIns, check_identity
 from .clients import COUNTED, Clients
 from .jobs import Jobs
 from .running import Running
@@ -81,7 +82,9 @@ class Server(Generic[C]):
 
     Binds at once and is ready to be polled; clients that connect before the first `poll` wait in
     the backlog. `address` is a name (see `runtime_path`) or a path. `commands` is a command class,
-    a union ``A | B`` of them, or an iterable of classes.
+    a union ``A | B`` of them, or an iterable of classes. `name` and `version` are what the program
+    says of itself when it is asked (`ipcpoll.describe.Describe`): text, by default the last part of
+    the path without ``.sock``, and no version.
 
     Beside the socket lies a lock file, ``<socket>.lock``, for as long as the server lives. A path
     may have more than 107 bytes.
@@ -105,8 +108,11 @@ class Server(Generic[C]):
         commands: type[Command[C, Any]] | Iterable[type[Command[C, Any]]] | types.UnionType,
         *,
         limits: Limits = DEFAULT_LIMITS,
+        name: str | None = None,
+        version: str | None = None,
     ) -> None:
-        self._start(lambda: listen(address, limits.backlog), CommandSet(commands), limits)
+        known = CommandSet(commands)
+        self._start(lambda: listen(address, limits.backlog), known, limits, name, version)
 
     @classmethod
     def from_socket(
@@ -115,6 +121,8 @@ class Server(Generic[C]):
         commands: type[Command[D, Any]] | Iterable[type[Command[D, Any]]] | types.UnionType,
         *,
         limits: Limits = DEFAULT_LIMITS,
+        name: str | None = None,
+        version: str | None = None,
     ) -> Server[D]:
         """Return a server on a socket that listens already; it belongs to the server from now on.
 
@@ -128,13 +136,20 @@ class Server(Generic[C]):
         """
         server: Server[D] = Server.__new__(cls)  # type: ignore[arg-type]
         server._closed = True
-        server._start(lambda: adopt(sock, limits.backlog), CommandSet(commands), limits)
+        known = CommandSet(commands)
+        server._start(lambda: adopt(sock, limits.backlog), known, limits, name, version)
         return server
 
     def _start(
-        self, make_listener: Callable[[], Listener], commands: CommandSet, limits: Limits
+        self,
+        make_listener: Callable[[], Listener],
+        commands: CommandSet,
+        limits: Limits,
+        name: str | None,
+        version: str | None,
     ) -> None:
         strictness.prove()
+        check_identity(name, version)
         self._pid = os.getpid()
         self._belong_to(threading.get_ident())
         self._is_watched = False  # somebody has asked for the descriptor
@@ -174,6 +189,7 @@ class Server(Generic[C]):
             self._clock,
             commands.read,
         )
+        commands.built_ins = BuiltIns(commands, self._listener.path, name, version)
         self._running = running = Running()
         self._jobs = Jobs(
             clients.row,

@@ -25,7 +25,7 @@ _LEFT_OUT: Final = (
     "docs/test_gallery",
     "docs/test_readme",
     "examples/",
-    "packaging/test_packaging",
+    "test_packaging",
     "system/test_gevent_eventlet",
 )
 

@@ -44,6 +44,7 @@ MODULES = {
     "docs/answers.md desk.py",
     "docs/clients.md render.py",
     "docs/commands.md parts.py",
+    "docs/describe.md shop.py",
 }
 SERVERS = {
     "README.md app.py",
@@ -54,6 +55,7 @@ SERVERS = {
     "docs/adapters.md in_trio.py",
     "docs/answers.md serve_desk.py",
     "docs/clients.md studio.py",
+    "docs/describe.md open_shop.py",
 }
 NEEDS = {"docs/adapters.md in_trio.py": ("trio", "pip install trio")}
 PROGRAMS = {
@@ -67,6 +69,8 @@ PROGRAMS = {
     ("docs/clients.md wait.py", "docs/clients.md studio.py"): [],
     ("docs/clients.md poll_it.py", "docs/clients.md studio.py"): [],
     ("docs/clients.md await_it.py", "docs/clients.md studio.py"): [],
+    ("docs/describe.md look.py", "docs/describe.md open_shop.py"): [],
+    ("docs/describe.md buy.py", "docs/describe.md open_shop.py"): [],
     ("docs/protocol.md plain_client.py", "README.md app.py"): ["ipcpoll/calc.sock"],
 }
 # An adapter, and the suite that proves it: run by test_stranger_proves_an_adapter.

@@ -59,7 +59,14 @@ def check_wheel(path: Path) -> Iterator[str]:
         metadata = archive.read(f"{info}/METADATA").decode()
         if archive.read(f"{info}/top_level.txt") != b"ipcpoll\n":
             yield f"{path.name}: installs more than ipcpoll at the top level"
-    made = ("METADATA", "RECORD", "WHEEL", "licenses/LICENSE", "top_level.txt")
+    made = (
+        "METADATA",
+        "RECORD",
+        "WHEEL",
+        "entry_points.txt",
+        "licenses/LICENSE",
+        "top_level.txt",
+    )
     expected = {f"{info}/{name}" for name in made}
     for name in files_of_folders():
         if name.startswith("ipcpoll/"):

@@ -74,3 +74,7 @@ Server("name", 5)  # type: ignore[arg-type, call-overload, unused-ignore]  # pyr
 selector = selectors.DefaultSelector()
 with select_loop.attach(one, [1], selector) as attachment:
     assert_type(attachment, select_loop.SelectorAttachment)
+
+named = Server("name", Add, name="calculator", version="1.2")
+assert_type(named, Server[list[int]])
+Server("name", Add, version=1.2)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]

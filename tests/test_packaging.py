@@ -10,7 +10,7 @@ import pytest
 
 pytestmark = pytest.mark.once
 
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[1]
 
 # Loops and toolkits, and what only they need. A program that imports ipcpoll has its own.
 LOOPS = {

@@ -4,13 +4,24 @@ from __future__ import annotations
 
 import inspect
 
+import pytest
+
 import ipcpoll
 
 
 def test_all_is_what_there_is():
+    for name in ipcpoll.__all__:
+        getattr(ipcpoll, name)  # some are loaded when they are first used
     modules = {name for name, value in vars(ipcpoll).items() if inspect.ismodule(value)}
     public = {name for name in vars(ipcpoll) if not name.startswith("_")} - modules
-    assert sorted(public) == ipcpoll.__all__
+    assert public == {*ipcpoll.__all__}
+    assert len(public) == len(ipcpoll.__all__)
+    assert public <= {*dir(ipcpoll)}
+
+
+def test_unknown_name_is_said_as_python_says_it():
+    with pytest.raises(AttributeError, match=r"^module 'ipcpoll' has no attribute 'Sever'"):
+        ipcpoll.Sever  # noqa: B018
 
 
 def test_every_public_callable_has_a_docstring():

@@ -11,7 +11,7 @@ from packaging.version import Version
 
 pytestmark = pytest.mark.once
 
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[1]
 PINNED = ROOT / ".ci" / "pinned"
 PYPROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())
 PROJECT = PYPROJECT["project"]
