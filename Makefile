@@ -5,7 +5,7 @@ INSTALLED := build/installed
 
 # Scripts that the type checkers read beside the package. A folder joins in when it is there.
 SCRIPTS := $(wildcard benchmarks examples tests/packaging tests/typing)
-BENCHMARKS := $(filter-out benchmarks/_% benchmarks/plots.py,$(wildcard benchmarks/*.py))
+BENCHMARKS := $(filter-out benchmarks/_% benchmarks/peers/_%,$(wildcard benchmarks/*.py benchmarks/peers/*.py))
 MEASURED := build/measured
 
 # The steps of `make test` run one by one in their order, also under -j; the first failure ends it.
@@ -63,7 +63,7 @@ bench: ## measure beside every peer: some 12 minutes, with nothing else on the m
 
 bench-docs: ## draw the plots of docs/benchmarks.md and renew its tables from what make bench wrote
 	@.ci/environment .venv-bench bench
-	.venv-bench/bin/python benchmarks/plots.py $(MEASURED) docs
+	.venv-bench/bin/python benchmarks/report/plots.py $(MEASURED) docs
 
 # How long; less than an hour is only a try, and is not written into docs/reliability.md.
 MINUTES := 60

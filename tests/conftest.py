@@ -46,6 +46,16 @@ def directory() -> Iterator[str]:
 
 
 @pytest.fixture
+def long_directory(directory: str) -> str:
+    """A directory with a path of 200 bytes."""
+    path = directory
+    while len(path) < 200:
+        path = f"{path}/{'x' * min(60, 199 - len(path))}"
+        os.mkdir(path, 0o700)
+    return path
+
+
+@pytest.fixture
 def path(directory: str) -> str:
     """Where a socket may be."""
     return f"{directory}/s"

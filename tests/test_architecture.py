@@ -1,4 +1,6 @@
-"""The rooms of ipcpoll, and which may import which: the rule in each room's docstring is held here.
+"""The rooms of ipcpoll: which may import which, and that each module has tests of its name.
+
+The rule in each room's docstring is held here.
 
 ``import`` inside a function or under ``TYPE_CHECKING`` counts as well: an arrow says what a module
 knows, not when it learns it.
@@ -12,7 +14,8 @@ from pathlib import Path
 
 import pytest
 
-PACKAGE = Path(__file__).parents[1] / "ipcpoll"
+TESTS = Path(__file__).parent
+PACKAGE = TESTS.parent / "ipcpoll"
 ROOMS = sorted(path.parent.name for path in PACKAGE.glob("*/__init__.py"))
 PRIVATE = [room for room in ROOMS if room.startswith("_")]
 OPERATORS = [room for room in ROOMS if room in ("describe", "cli")]
@@ -29,6 +32,33 @@ MODULES = {
     "__init__": {"errors", "limits", "single_instance", "describe", *PRIVATE},
 }
 """What has no rule of its own, and what it may import. For adapters see test_adapters_import."""
+
+TESTED_IN = {
+    "_attach/pollable": "attach/test_testing.py",
+    "_attach/task_attachment": "attach/test_adapters.py",
+    "_client/connection": "client/test_client.py",
+    "_client/flow": "client/test_stream.py",
+    "_schema/declared": "describe/test_declared_errors.py",
+    "_schema/forms": "schema/test_faithful.py",
+    "_schema/secrets": "describe/test_secrets.py",
+    "_server/built_in": "describe/test_description.py",
+    "_server/connection": "promises/test_never_blocks.py",
+    "_server/running": "server/test_signal_handlers.py",
+    "_server/scheduler": "promises/test_bounded_and_fair.py",
+    "_server/turns": "server/test_nested_polls.py",
+    "_server/work": "server/test_generators.py",
+    "_system/processes": "cli/test_programs.py",
+    "programs": "cli/test_programs.py",
+    "__main__": "cli/test_main.py",
+    "single_instance": "client/test_single_instance.py",
+    "testing/commands": "attach/test_adapters.py",
+    "testing/fakes": "attach/test_testing.py",
+    "testing/late": "attach/test_conformance_bites.py",
+    "testing/suite": "attach/test_conformance_bites.py",
+}
+"""The modules without a test file of their name, and the file that tests each. Every other module
+``ipcpoll/_room/module.py`` is tested by ``tests/room/test_module.py``. Adapters are tested by what
+test_adapters.py runs in each loop, the operator's rooms by what their users do."""
 
 EXCEPTION = ("_server", "built_in.py", "describe")
 """The one arrow of the core to an operator's room: in a function, when somebody asks for it."""
@@ -111,6 +141,31 @@ def test_every_place_has_a_rule() -> None:
     found = {path.stem for path in PACKAGE.glob("*.py")} | {*ROOMS} - {"adapters"}
     assert found == {*RULED, *MODULES}
     assert all(rule(room) <= {*ROOMS, *MODULES} for room in RULED)
+
+
+def file_that_tests(module: Path) -> Path:
+    """Return the file that should test a module: that of its name, if nothing else is said."""
+    relative = module.relative_to(PACKAGE).with_suffix("")
+    named = relative.parent / f"test_{relative.name.lstrip('_')}.py"
+    return TESTS / TESTED_IN.get(relative.as_posix(), str(named).lstrip("_"))
+
+
+def test_every_module_has_tests_that_are_found_by_its_name() -> None:
+    found = [path for place in (*PRIVATE, *MODULES) for path in modules(place)]
+    found = [path for path in found if path.name != "__init__.py"]
+    assert len(found) > 50
+    without = {
+        f"{path}: {file_that_tests(path)}" for path in found if not file_that_tests(path).is_file()
+    }
+    assert without == set(), "name a test file after each, or list it in TESTED_IN"
+
+
+def test_list_of_what_is_tested_elsewhere_is_short_and_true() -> None:
+    for module in TESTED_IN:
+        path = PACKAGE / f"{module}.py"
+        assert path.is_file(), f"{module} has gone"
+        named = path.relative_to(PACKAGE).parent / f"test_{path.stem}.py"
+        assert not (TESTS / str(named).lstrip("_")).is_file(), f"{module} has a file of its own"
 
 
 @pytest.mark.parametrize("room", PRIVATE)

@@ -81,5 +81,5 @@ def test_each_limit_names_the_files_that_enforce_it():
     for name, files in named.items():
         assert files
         for file in files:
-            uses = re.search(rf"\blimits\.{name}\b", (package / file).read_text())
+            uses = re.search(rf"limits\.{name}\b", (package / file).read_text())
             assert uses, f"{file} does not use {name}"

@@ -1,4 +1,4 @@
-"""The client: calls, notifications, requests, map, time limits, and what it says when it fails."""
+"""The client: calls, notifications, requests, time limits, and what it says when it fails."""
 
 from __future__ import annotations
 
@@ -11,8 +11,6 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Any
 
 import pytest
 from harness import (
@@ -24,13 +22,12 @@ from harness import (
     Take,
     encode,
     finish,
-    full_backlog,
-    readable,
     run_python,
     serve_until,
     settle,
     wait_until,
 )
+from serving import Find, Found, Missing, Serving
 
 from ipcpoll import (
     Busy,
@@ -40,7 +37,6 @@ from ipcpoll import (
     InternalError,
     InvalidArguments,
     Limits,
-    NotAnswered,
     NotPolled,
     NotRunning,
     PeerGone,
@@ -48,35 +44,10 @@ from ipcpoll import (
     ShuttingDown,
     StaleSocket,
     UnknownCommand,
-    UntrustedPeer,
     UsageError,
     send,
 )
-from ipcpoll._client import reasons
 from ipcpoll._client.connection import ClientConnection
-
-
-@dataclass
-class Found:
-    path: str
-    size: int
-
-
-@dataclass
-class Missing:
-    near: list[str]
-
-
-@dataclass
-class Find:
-    """Answers with one of two dataclasses, or None."""
-
-    name: str
-
-    def process(self, ctx: Host) -> Found | Missing | None:
-        if not self.name:
-            return None
-        return Found("/x", 3) if self.name == "x" else Missing(["x"])
 
 
 @dataclass
@@ -84,38 +55,6 @@ class Unknown:
     """A command that no server of these tests has."""
 
     def process(self, ctx: Host) -> None: ...
-
-
-class Serving:
-    """A server that is polled by a thread of its own, so that the test can be the client."""
-
-    def __init__(self, server: Server[Any]) -> None:
-        self.server = server
-        self.host = Host()
-        self._stop = False
-        self._thread = threading.Thread(target=self._run)
-        self._thread.start()
-
-    def _run(self) -> None:
-        while not self._stop:
-            if readable(self.server, 1):
-                self.server.poll(self.host)
-
-    def stop(self) -> None:
-        """End the thread; the server stays open and is not polled any more."""
-        self._stop = True
-        self.server.wake()
-        self._thread.join(PATIENCE)
-        assert not self._thread.is_alive()
-
-
-@pytest.fixture
-def serving(make_server: Callable[..., Server[Any]]) -> Iterator[Serving]:
-    from harness import COMMANDS
-
-    serving = Serving(make_server([*COMMANDS, Find]))
-    yield serving
-    serving.stop()
 
 
 @pytest.fixture
@@ -290,105 +229,6 @@ def test_what_is_no_command(client):
 
 
 # ---------------------------------------------------------------------------------------------
-# Map
-
-
-def test_map_gives_the_answers_in_order(client):
-    assert list(client.map(Echo(i) for i in range(1000))) == list(range(1000))
-
-
-@pytest.mark.parametrize("depth", [1, 2, 3, 64, 5000])
-def test_map_keeps_its_depth(client, depth):
-    asked = itertools.count()
-    started = 0
-
-    def commands():
-        nonlocal started
-        for i in range(300):
-            started = next(asked) + 1
-            yield Echo(i)
-
-    for answered, value in enumerate(client.map(commands(), depth=depth)):
-        assert value == answered
-        assert started - answered <= depth
-
-
-def test_map_with_mixed_commands(client):
-    answers = client.map([Echo(1), Find("x"), Blob(3)])
-    assert list(answers) == [1, Found("/x", 3), b"\0\0\0"]
-
-
-def test_map_of_nothing(client):
-    assert list(client.map([])) == []
-
-
-def test_map_needs_a_depth(client):
-    with pytest.raises(ValueError, match="depth must be at least 1, not 0"):
-        client.map([], depth=0)
-
-
-def test_map_with_more_than_the_sockets_can_hold(client):
-    """Both directions are full at once; neither end may wait for the other."""
-    answers = client.map((Take(bytes(100_000)) for _ in range(50)), depth=50)
-    assert list(answers) == [100_000] * 50
-    answers = client.map((Blob(500_000) for _ in range(40)), depth=40)
-    assert [len(answer) for answer in answers] == [500_000] * 40
-
-
-def test_map_raises_an_error_at_its_place_and_ends(client):
-    answers = client.map([Echo(1), Refuse("c"), Echo(3)])
-    assert next(answers) == 1
-    with pytest.raises(CommandError):
-        next(answers)
-    with pytest.raises(StopIteration):
-        next(answers)
-    assert client.call(Echo(4)) == 4
-
-
-def test_map_that_is_left_early_leaves_the_connection_good(client):
-    for value in client.map((Echo(i) for i in itertools.count()), depth=100):
-        if value == 10:
-            break
-    assert client.call(Echo(-1)) == -1
-
-
-def test_map_that_fails_cancels_what_is_in_flight(server):
-    with Client(server.address, timeout=PATIENCE) as client:
-        answers = client.map((Echo(i) for i in range(10)), timeout=0)
-        with pytest.raises(NotAnswered):
-            next(answers)
-        host = Host()
-        thread = threading.Thread(target=lambda: host.log.append(("got", client.call(Echo(99)))))
-        thread.start()
-        serve_until(server, lambda: ("got", 99) in host.log, host)
-        thread.join()
-    assert host.log == [99, ("got", 99)]
-
-
-def test_map_with_a_command_that_can_not_be_carried_sends_none_of_its_batch(client, serving):
-    for _ in range(2):  # on a new connection, and on one that was used
-        with pytest.raises(ValueError, match="an integer"):
-            list(client.map([Echo(1), Echo(2**70)]))
-        assert client.call(Echo(3)) == 3
-    assert serving.host.log == [3, 3]
-
-
-def test_calls_between_the_answers_of_a_map(client):
-    for value in client.map((Echo(i) for i in range(50)), depth=8):
-        assert client.call(Echo(1000 + value)) == 1000 + value
-
-
-def test_map_over_commands_that_raise_leaves_the_connection_good(client):
-    def commands():
-        yield Echo(1)
-        raise RuntimeError("mine")
-
-    with pytest.raises(RuntimeError, match="mine"):
-        list(client.map(commands()))
-    assert client.call(Echo(2)) == 2
-
-
-# ---------------------------------------------------------------------------------------------
 # Time limits
 
 
@@ -472,15 +312,6 @@ def test_call_that_found_no_room_was_not_sent(server):
     settle(server)
 
 
-def test_hazard_18_full_backlog(directory):
-    path = f"{directory}/full"
-    with (
-        full_backlog(path),
-        pytest.raises(NotPolled, match="has not taken in this connection within"),
-    ):
-        send(Echo(1), path, timeout=0.05)
-
-
 def _call_and_interrupt(client):
     signal.setitimer(signal.ITIMER_REAL, 0.05)
     client.call(Echo(1))
@@ -524,74 +355,6 @@ def test_time_limit_holds_under_a_storm_of_signals(server):
 
 # ---------------------------------------------------------------------------------------------
 # A server that is not there, or goes
-
-
-def test_nobody_there(directory):
-    path = f"{directory}/nobody"
-    with pytest.raises(NotRunning) as caught:
-        send(Echo(1), path)
-    assert type(caught.value) is NotRunning
-    assert str(caught.value) == f"the program does not run: there is no socket at {path}"
-
-
-def test_path_that_is_too_long(directory):
-    with pytest.raises(OSError, match="a socket's path may have 107 bytes, this has"):
-        send(Echo(1), f"{directory}/{'x' * 120}")
-
-
-def test_path_through_a_file(directory):
-    with open(f"{directory}/file", "w"):
-        pass
-    with pytest.raises(NotRunning):
-        send(Echo(1), f"{directory}/file/socket")
-
-
-def test_stale_socket(directory):
-    path = f"{directory}/stale"
-    with socket.socket(socket.AF_UNIX) as sock:
-        sock.bind(path)
-    with pytest.raises(StaleSocket) as caught:
-        send(Echo(1), path)
-    assert str(caught.value) == (
-        "the program (pid unknown) serves no more and has left its socket behind: "
-        f"nobody listens at {path}"
-    )
-
-
-def test_what_refuses_and_is_no_socket(directory):
-    path = f"{directory}/file"
-    Path(path).write_text("precious")
-    with pytest.raises(NotRunning) as caught:
-        send(Echo(1), path)
-    assert type(caught.value) is NotRunning
-    assert str(caught.value) == f"the program does not run: this is no socket: {path}"
-    gone = f"{directory}/removed-just-now"
-    assert str(reasons.nobody_listens(gone)) == (
-        f"the program does not run: there is no socket at {gone}"
-    )
-
-
-@pytest.mark.skipif(os.geteuid() == 0, reason="root may connect to any socket")
-def test_socket_that_may_not_be_connected_to(directory):
-    path = f"{directory}/closed"
-    with socket.socket(socket.AF_UNIX) as sock:
-        sock.bind(path)
-        sock.listen()
-        os.chmod(path, 0)
-        with pytest.raises(UntrustedPeer):
-            send(Echo(1), path)
-
-
-def test_permission_refused_is_said(directory, monkeypatch):
-    """As root nothing is refused, so the system call is replaced."""
-    import errno
-
-    monkeypatch.setattr(socket.socket, "connect_ex", lambda *_: errno.EACCES)
-    with pytest.raises(UntrustedPeer, match="may not connect"):
-        send(Echo(1), f"{directory}/s")
-    monkeypatch.setattr(socket.socket, "connect_ex", lambda *_: errno.EIO)
-    with pytest.raises(OSError, match="the program can't be reached"):
-        send(Echo(1), f"{directory}/s")
 
 
 def test_server_that_restarts_while_the_client_is_idle(directory):
@@ -827,14 +590,6 @@ def test_closed_client(client):
     client.close()
     with pytest.raises(UsageError, match="the client is closed"):
         client.call(Echo(1))
-
-
-def test_closing_in_the_midst_of_a_map(client):
-    answers = client.map([Echo(i) for i in range(10)], depth=2)
-    assert next(answers) == 0
-    client.close()
-    with pytest.raises(UsageError, match="the client is closed"):
-        list(answers)
 
 
 def test_two_threads(server):

@@ -21,7 +21,11 @@ pytestmark = [
 
 ROOT = Path(__file__).parents[2]
 FOLDER = ROOT / "benchmarks"
-BENCHMARKS = sorted({path.stem for path in FOLDER.glob("[!_]*.py")} - {"plots"})
+BENCHMARKS = {
+    path.stem: path
+    for where in (FOLDER, FOLDER / "peers")
+    for path in sorted(where.glob("[!_]*.py"))
+}
 SHOWN = sorted({*BENCHMARKS} - {"sliced_job", "threads", "topics"})  # in docs/benchmarks.md
 PATIENCE_SECONDS = 180  # some take 40 s on a core that has much else to do
 WITH_WINDOWS = ["adapters", "threads"]
@@ -41,7 +45,7 @@ def measure(tmp_path_factory: pytest.TempPathFactory) -> Measure:
             options = ["--quick", "--rounds", "1", "--json", str(written)]
             own = tmp_path_factory.mktemp(name)
             with screen() if name in WITH_WINDOWS else nullcontext("") as display:
-                done[name] = run(FOLDER / f"{name}.py", *options, TMPDIR=str(own), DISPLAY=display)
+                done[name] = run(BENCHMARKS[name], *options, TMPDIR=str(own), DISPLAY=display)
             assert list(own.iterdir()) == []
         return done[name], written
 
@@ -88,7 +92,7 @@ def test_plots_and_tables_are_made_from_the_figures_and_the_same_ones_again(
         docs = tmp_path / f"{number}"
         docs.mkdir()
         shutil.copy(ROOT / "docs" / "benchmarks.md", docs)
-        drawn = run(FOLDER / "plots.py", str(*folders), str(docs))
+        drawn = run(FOLDER / "report" / "plots.py", str(*folders), str(docs))
         assert (drawn.returncode, drawn.stderr) == (0, "")
         made.append({path.name: path.read_bytes() for path in docs.iterdir()})
     assert made[0] == made[1]

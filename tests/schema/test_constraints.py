@@ -9,14 +9,13 @@ import math
 import re
 from collections.abc import Awaitable, Generator, Iterator
 from dataclasses import dataclass, make_dataclass
-from datetime import UTC, date, datetime, time
+from datetime import date, datetime, time
 from decimal import Decimal
 from types import SimpleNamespace
 from typing import Annotated, Literal, NamedTuple, TypedDict
 
 import annotated_types as at
 import attrs
-import numpy
 import pydantic
 import pytest
 import typing_extensions
@@ -27,7 +26,6 @@ from pydantic import Field
 from ipcpoll import Subscription
 from ipcpoll._schema.answers import Kind
 from ipcpoll._schema.commands import resolve
-from ipcpoll._shown import shown_value
 from ipcpoll._wire.codec import Decoder
 from ipcpoll.errors import WireError
 
@@ -470,31 +468,3 @@ def test_constraint_around_what_may_be_unset_is_refused(constraint):
 
     with pytest.raises(TypeError, match=r"Cmd\.x: put the constraint around the type that it is "):
         resolve(Cmd)
-
-
-# ---------------------------------------------------------------------------------------------
-# What is shown of a value
-
-
-@pytest.mark.parametrize(
-    ("value", "words"),
-    [
-        ("x" * 40, repr("x" * 40)),
-        ("x" * 41, repr("x" * 40) + "…"),
-        (b"x" * 41, repr(b"x" * 40) + "…"),
-        ("a\nb\x1b", r"'a\nb\x1b'"),
-        (10**39, "1" + "0" * 39),
-        (10**5000, "an int of many digits"),
-        (None, "None"),
-        (1.5, "1.5"),
-        ([1], "a list"),
-        ({}, "a map"),
-        ((), "a tuple"),
-        (datetime(2024, 1, 1, tzinfo=UTC), "a value of type `datetime`"),
-        (numpy.bool_(True), f"a value of type `numpy.{numpy.bool_.__qualname__}`"),
-        (type("int", (int,), {"__module__": "of_mine"})(), "a value of type `of_mine.int`"),
-    ],
-    ids=lambda it: str(type(it)),
-)
-def test_value_is_shown_in_short(value, words):
-    assert shown_value(value) == words

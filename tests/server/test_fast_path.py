@@ -5,7 +5,7 @@ from harness import Host, Peer, answers, call, readable, settle
 
 from ipcpoll._server.connection import ServerConnection
 from ipcpoll._server.scheduler import Scheduler
-from ipcpoll._system.sockets import FIRST_READ, next_read_size
+from ipcpoll._system.sockets import FIRST_READ
 from ipcpoll._wire.framing import frame
 
 
@@ -275,19 +275,3 @@ def test_interrupted_send_ends_its_connection(server, known, monkeypatch):
     with Peer(server) as other:
         other.call(1, "Echo", value=5)
         assert answers(server, other, 1) == [[1, 0, 5]]
-
-
-@pytest.mark.parametrize(
-    ("size", "got", "largest", "then"),
-    [
-        (4096, 4095, 65536, 4096),
-        (4096, 4096, 65536, 16384),
-        (16384, 16384, 65536, 65536),
-        (65536, 65536, 65536, 65536),
-        (65536, 100, 65536, 4096),
-        (100, 100, 100, 100),
-        (100, 1, 100, 100),
-    ],
-)
-def test_reads_grow_while_they_are_filled(size, got, largest, then):
-    assert next_read_size(size, got, largest) == then

@@ -20,7 +20,7 @@ from typing import Any, Protocol, TypeVar
 
 import cbor2
 
-from ipcpoll import CommandError, Server
+from ipcpoll import Client, CommandError, Server
 from ipcpoll._wire.framing import FrameBuffer, frame
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -219,6 +219,24 @@ def serve_until(
             server.poll(context, **budget)
             polls += 1
     return polls
+
+
+def both_until(
+    server: Server[Any],
+    client: Client,
+    condition: Callable[[], object],
+    host: Host | None = None,
+) -> None:
+    """Serve and poll in turns, each when its descriptor says so."""
+    host = host or Host()
+    deadline = time.monotonic() + PATIENCE
+    while not condition():
+        assert time.monotonic() < deadline, "it did not come"
+        select.select([server, client], [], [], 0.02)
+        if readable(server):
+            server.poll(host)
+        if readable(client):
+            client.poll()
 
 
 def answers(server: Server[Any], peer: Peer, count: int, ctx: Any = None) -> list[Any]:

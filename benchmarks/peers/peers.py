@@ -7,10 +7,14 @@ call, close. All that with both processes on one core, and with each on a core o
 
 from __future__ import annotations
 
+import sys
 import time
 from collections.abc import Callable
 from contextlib import ExitStack, asynccontextmanager, contextmanager
 from functools import partial
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # what all benchmarks share
 
 import _peers
 from _calls import (

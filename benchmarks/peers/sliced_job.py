@@ -22,16 +22,16 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # what all benchmarks share
+sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "examples"))
+
 from _measure import Options, alternate, ratio, run, table, working_directory
+from balls import Balls, Frames, Quit
 
 import ipcpoll
 
-BENCHMARKS = Path(__file__).resolve().parent
-EXAMPLES = BENCHMARKS.parent / "examples"
-sys.path.insert(0, str(EXAMPLES))
+EXAMPLES = Path(__file__).resolve().parents[2] / "examples"
 os.environ["PYTHONPATH"] = os.pathsep.join([str(EXAMPLES), os.environ.get("PYTHONPATH", "")])
-
-from balls import Balls, Frames, Quit  # noqa: E402 (it stands in the other folder)
 
 AIM = 2.0
 BALLS = (30, 1000)  # 1,000 take some milliseconds of each frame to be drawn
@@ -112,7 +112,8 @@ def measure_idle(game: Game, seconds: float) -> Sample:
 
 
 def measure_busy(game: Game, tries: int) -> Sample:
-    command = [sys.executable, str(BENCHMARKS / "_searching.py"), game.path, str(tries)]
+    searching = Path(__file__).with_name("_searching.py")
+    command = [sys.executable, str(searching), game.path, str(tries)]
     with started(command) as job:
         sample = measure(game, lambda _: job.poll() is None)
         if job.returncode:

@@ -22,6 +22,8 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any, Final, NamedTuple, TypeAlias
 
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # what all benchmarks share
+
 from _loops import adapter
 from _servers import end_with_parent, ready
 

@@ -14,6 +14,7 @@ from __future__ import annotations
 import math
 import socket
 import statistics
+import sys
 import time
 from collections.abc import Callable
 from contextlib import ExitStack
@@ -21,6 +22,8 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # what all benchmarks share
 
 import cbor2
 from _calls import Cores, Server, placements

@@ -13,6 +13,9 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any, Final
 
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # what all benchmarks share
+sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "peers"))
+
 from _calls import ONE_CORE, TWO_CORES
 from _figures import NAMES, tables
 from _measured import Measured, middle

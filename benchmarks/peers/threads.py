@@ -15,12 +15,15 @@ import os
 import random
 import socket
 import statistics
+import sys
 import textwrap
 import time
 from collections.abc import Callable, Generator
 from contextlib import ExitStack, contextmanager
 from functools import partial
 from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # what all benchmarks share
 
 import _windows
 from _measure import Options, alternate, child, ratio, run, table, working_directory

@@ -18,7 +18,10 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from importlib import import_module
 from importlib.util import find_spec
+from pathlib import Path
 from typing import Any, Final, TypeAlias
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # what all benchmarks share
 
 import cbor2
 import msgspec
