@@ -1,4 +1,4 @@
-"""One name, several places: where a client looks, and what it says of whom it does not find.
+"""One name, several places: where a client searches, and what it says if it finds nobody.
 
 The other program is a real process each time: with another ``XDG_RUNTIME_DIR``, without a session,
 with a ``/tmp`` of its own, of another user.

@@ -1,7 +1,7 @@
 """One pollable, several loops: one attachment for each, and what is left when loops end.
 
 That a second attachment to the same loop is refused is a case of the conformance suite, in every
-loop. Here stands what one loop alone can't show.
+loop. This file has what one loop alone can't show.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
-"""Calls to the server of one's own thread: told at once; and never where another thread answers.
+"""Calls to the server of one's own thread fail at once, and only if no other thread can answer.
 
-That a callback of a loop is told is a case of the conformance suite (`tells_callbacks`).
+Callbacks of a loop are a case of the conformance suite (`tells_callbacks`).
 """
 
 from __future__ import annotations

@@ -1,8 +1,7 @@
 """What happens while system calls fail: a server's birth and death, its clients, its nested polls.
 
 Each scenario is a function of a `fault_runs.Run`. It does the same each time, so that the N-th call
-of a kind is the same call each time; where a fault has made a step impossible, it goes on with the
-next.
+of a kind is the same call each time. A step that a fault has made impossible is skipped.
 """
 
 from __future__ import annotations

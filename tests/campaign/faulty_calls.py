@@ -1,8 +1,9 @@
-"""System calls of the library that fail when they are told to, and counts of all that it makes.
+"""System calls of the library that fail on demand, and counts of all that it makes.
 
 `Faults` takes the place of each function that enters the kernel, as the library sees it: those of
 `os`, `fcntl`, sockets, epoll, poll, eventfd and timerfd. A call is counted and may fail only while
-`on` is true and only if a module of ipcpoll makes it: tests and the standard library go on as ever.
+`on` is true and only if a module of ipcpoll makes it: those of tests and of the standard library
+work as ever.
 
 What fails is not done, except `close`, which frees the descriptor whatever it returns (close(2)).
 `idle` is called before the library waits (poll of a blocking client, sleep), so that a test can run

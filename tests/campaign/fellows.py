@@ -1,8 +1,8 @@
-"""Processes that do what they are told: the clients of a part, and hosts that are not its own.
+"""Processes that obey orders: the clients of a part, and hosts in another process.
 
 A fellow is a program beside this file that ends with `take_orders`. An order is one line, a JSON
 list of a function's name and its arguments; what the function returns is one line back. A fellow
-ends with its input, and what goes wrong in it is told by `Fellow.answer`.
+ends with its input, and `Fellow.answer` raises what went wrong in it.
 """
 
 from __future__ import annotations

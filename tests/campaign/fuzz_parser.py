@@ -1,11 +1,11 @@
-"""Fuzzing of the frame parser, and of all that stands on it, at both ends. No socket.
+"""Fuzzing of the frame parser, and of everything built on it, at both ends. No socket.
 
 What must hold is in `fuzz_properties.py`: any bytes give messages or `WireError`, the right ones,
-the same however they were split, in bounded memory and CPU time, and nothing else escapes. It is
-tried in three ways:
+the same however they were split, in bounded memory and CPU time, and nothing else escapes.
+It is tried in three ways:
 
 * the corpus (`corpus.py`) is checked,
-* the guided fuzzer (atheris, `fuzz_guided.py`) looks for new ways through the code,
+* the guided fuzzer (atheris, `fuzz_guided.py`) searches for new paths through the code,
 * many more streams, made and changed by chance (`streams_at_random.py`), are checked without its
   instruments, which cost two thirds of the rate.
 

@@ -1,7 +1,8 @@
 """What a server, or a client, does while a signal handler polls it or closes it.
 
-Nothing is lost, unlike where a handler raises: each call that was run is answered, each other one
-is told that it was not run, nothing is run twice, and nothing is in the log that nobody foresaw.
+Nothing is lost, unlike where a handler raises: each call that was run gets its answer, each
+other one an error that says it was not run, nothing is run twice, and the log has nothing
+unforeseen.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """What a client does while an interruption strikes, and what must hold after it.
 
 The server is another process, so a client may block. Each scenario acts through an `Interrupter`
-and is played by `run_interrupted_client`, which then looks whether the client is as good as new: at
+and is played by `run_interrupted_client`, which then checks that the client is as good as new: at
 worst one call more ends with PeerGone, nothing is left in flight on either side, nothing ran twice.
 """
 

@@ -2,9 +2,10 @@
 
     python tests/campaign/model.py --seconds 600
 
-The actions of clients: connect, send a whole frame or a part of one, go on with it, read a little,
+The actions of clients: connect, send a whole frame or a part of one, send the rest, read a little,
 stop reading, finish sending, be killed (close), cancel, come again. Those of the server: poll with
-all kinds of budgets, be woken, finish a late answer, poll inside a command, close and be made anew.
+all kinds of budgets, be woken, finish an answer that comes later, poll inside a command, close
+and be made anew.
 
 The model: every whole call of a client that still listens is answered exactly once. What is
 answered at once comes in the order of the calls; a cancelled call is answered once, with its answer

@@ -3,7 +3,7 @@
 `mutants` reads a source and gives each change that the usual operators make of it: another
 comparison, arithmetic, constant or boolean; a branch that is always or never taken, or the other
 way round; an argument, an operand, a bound or an item that is missing; a statement that is not
-there. Each is a whole source again, in which all other lines stand where they stood.
+there. Each is a whole source again, with all other lines at their old places.
 
 Left out is what no test could notice: docstrings, annotations, what runs for type checkers alone,
 and what the source itself keeps from the measure of coverage (``pragma: no cover``).

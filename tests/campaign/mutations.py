@@ -14,7 +14,7 @@ score counts every mutant, the explained ones too.
 In less time it tries a part of them, chosen by chance but always the same.
 
 mutmut 3.8.1 and cosmic-ray 8.7.0 were tried first. mutmut wraps each function, which a test of the
-traceback's depth notices, and leaves alone what stands outside functions. cosmic-ray starts pytest
+traceback's depth notices, and leaves alone what is outside functions. cosmic-ray starts pytest
 anew for each of its 1,595 mutants: some seconds each before the first test runs.
 """
 

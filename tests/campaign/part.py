@@ -4,7 +4,7 @@ A part is a program of its own, so that what it leaks, or ends with, is its own 
 
     python tests/campaign/races.py --seconds 600 --json races.json
 
-Its function runs for about so many seconds, or until a complete enumeration is through, and returns
+Its function runs for about that long, or until a complete enumeration is through, and returns
 what it counted. It raises, AssertionError as a rule, when a promise was broken; a part that has no
 figures has not passed. The same function with a few seconds is what `make test` runs.
 """

@@ -1,6 +1,6 @@
 """The report of a campaign: what was run on what, the aims, and all figures, as Markdown.
 
-In docs/reliability.md it stands between two markers; the rest of that page is written by hand and
+In docs/reliability.md it is between two markers; the rest of that page is written by hand and
 stays as it is.
 """
 

@@ -1,6 +1,6 @@
-"""Ways to break the library: the host of the soak does one of them when it is told to.
+"""Ways to break the library: the host of the soak breaks it in one of them on demand.
 
-Each stands for a kind of bug that the soak exists for, and says by which words it must be found.
+Each is an example of a kind of bug that the soak must find, with the words of the finding.
 """
 
 from __future__ import annotations

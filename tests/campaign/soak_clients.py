@@ -1,7 +1,7 @@
 """The good clients of the soak. Each message is numbered, and each answer known beforehand.
 
-A client that comes while the host is out of descriptors is told that there is no room, and comes
-again. Nothing else may go wrong.
+A client that comes while the host is out of descriptors gets the error that there is no room, and
+connects again. Nothing else may go wrong.
 """
 
 from __future__ import annotations

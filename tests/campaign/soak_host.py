@@ -1,8 +1,8 @@
 """The host of the soak: ``soak_host.py LOOP SOCKET [BREAK]``. A program that serves, and counts.
 
-It answers ``"ready"``, and at its end what it counted. Everything that may not happen is kept in
-words: an exception that came out of `poll`, one that the loop was told of, a warning, a message
-that was lost or doubled.
+It answers ``"ready"``, and at its end what it counted. It keeps a
+sentence for everything that must not happen: an exception out of `poll` or in a callback of the
+loop, a warning, a message lost or doubled.
 """
 
 from __future__ import annotations

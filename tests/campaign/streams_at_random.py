@@ -3,7 +3,7 @@
 `Maker.stream` makes one from nothing: calls, cancels, notifications, answers, pieces and errors,
 in frames, with things in them that a careful sender would not send. `Maker.mutated` changes one: an
 item is replaced, doubled or left out and the frame's length set right again, so that the change
-reaches what lies behind the frames; or bytes are changed anywhere, so that it does not.
+reaches the code after the framing; or bytes are changed anywhere, so that it does not.
 
 Everything comes from the `random.Random` that it is given. Nothing here uses ipcpoll.
 """

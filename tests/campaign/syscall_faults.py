@@ -4,11 +4,11 @@
 
 For each scenario, each kind of call that it makes, each errno and each N: the N-th call of this
 kind fails, once or from then on, until a run ends without meeting it. Also where the kernel can't
-give such an error; then the promises hold all the same. What is looked at after each run stands in
-`fault_runs`. It ends early when every run was made.
+give such an error; then the promises hold all the same. `fault_runs` has what is
+checked after each run. It ends early when every run was made.
 
 A run that fails says which it is; ``--show calls recv 2 ECONNRESET`` makes all runs whose words
-begin so, and goes on behind a failure.
+begin so, and does not stop at a failure.
 """
 
 from __future__ import annotations

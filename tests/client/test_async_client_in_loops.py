@@ -1,4 +1,4 @@
-"""One `AsyncClient` in several loops, one after the other: what each began goes on in the next."""
+"""One `AsyncClient` in several loops in turn: what began in one continues in the next."""
 
 from __future__ import annotations
 

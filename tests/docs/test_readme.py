@@ -1,7 +1,7 @@
-"""The blocks of README.md and docs/*.md: each is run, or the test fails that finds it.
+"""The blocks of README.md and docs/*.md: every one is run; a block that nothing runs is a failure.
 
 A Python block names its file in its first line, as a comment. `PROGRAMS` says how it is run; a
-``print`` in it says behind it, as a comment, what it prints.
+comment after a ``print`` in it says what it prints.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Promise 4: `poll` is bounded and fair: a turn is one frame, the row lives across polls."""
+"""Promise 4: `poll` is bounded and fair: a turn is one frame, and the queue survives the poll."""
 
 from __future__ import annotations
 

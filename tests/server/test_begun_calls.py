@@ -1,4 +1,4 @@
-"""Calls that had begun, and calls that had not: what each is told, and who runs one again.
+"""Calls that had begun, and calls that had not: the error of each, and who may run one again.
 
 `shutting-down`, `cancelled` and `busy` say "nothing of it was run", unless their data holds
 ``"began": true``.

@@ -1,4 +1,4 @@
-"""`close`: from outside and inside commands, at any depth; who is told what."""
+"""`close`: from outside and inside commands, at any depth; and the error that each caller gets."""
 
 from __future__ import annotations
 

@@ -60,7 +60,7 @@ def reference(index: int) -> bytes:
 
 
 def doubling() -> bytes:
-    """399 bytes that stand for 2^40 nodes: each list holds the one before it twice."""
+    """399 bytes that encode 2^40 nodes: each list holds the one before it twice."""
     first = tag(28, b"\x80")
     return array_of([first, *(tag(28, b"\x82" + reference(i) * 2) for i in range(39))])
 
@@ -90,7 +90,7 @@ def float_item(number: float) -> bytes:
 
 
 def tagged(number: int, item: bytes, place: str = "") -> Bomb:
-    """A bomb whose fault is its tag, which stands at `place`."""
+    """A bomb whose fault is its tag, at `place`."""
     return Bomb(item, f"tag {number}: tags are not carried", place)
 
 
@@ -146,7 +146,7 @@ LENGTHS: dict[str, Callable[[], Bomb]] = {
 }
 
 
-# Tags: what stands behind them is never looked at.
+# Tags: their content is never read.
 TAGS: dict[str, Callable[[], Bomb]] = {
     "2^40 nodes in 399 bytes": lambda: tagged(28, doubling(), "[0]"),
     "chain of references": lambda: tagged(28, chain(), "[0]"),

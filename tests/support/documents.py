@@ -16,7 +16,7 @@ class Block(NamedTuple):
 
     document: str
     line: int
-    """Where its first line stands."""
+    """The number of its first line."""
     language: str
     text: str
 

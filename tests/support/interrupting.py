@@ -1,6 +1,6 @@
-"""What the tests of interruptions share: commands that are answered late, and who interrupts.
+"""What the tests of interruptions share: commands that are answered later, and `Interrupter`.
 
-A signal handler can raise between any two steps of `poll`. `Interrupter` raises at one of them,
+A signal handler can raise between any two steps of `poll`. It raises at one of them,
 chosen by its number.
 """
 
@@ -54,9 +54,9 @@ class Watch:
 LATE_COMMANDS = [Ask, Steps, Watch]
 
 
-# Where CPython asks whether a signal has come (CHECK_EVAL_BREAKER in its ceval.c): behind a call of
-# what is written in C, at the beginning of a function, and as a loop goes back. Not behind the
-# return of a function of Python's, which goes on in the caller at once.
+# Where CPython asks whether a signal has come (CHECK_EVAL_BREAKER in its ceval.c): after a call of
+# a C function, at the beginning of a Python function, and at a loop's jump back. Not after a Python
+# function returns: the caller continues at once.
 _ASKS = {dis.opmap[name] for name in ("CALL", "CALL_FUNCTION_EX", "JUMP_BACKWARD", "RESUME")}
 _ASKS |= {dis.opmap[name] for name in ("CALL_KW",) if name in dis.opmap}
 

@@ -4,7 +4,7 @@ Run by hand::
 
     python tests/support/race.py --seconds 20 --processes 6 --directory /dev/shm/race
 
-and with a short time by tests/address/test_listener.py. It prints what it counted as JSON, and
+and briefly by tests/address/test_lockfile.py. It prints what it counted as JSON, and
 ends with 1 if there was a violation.
 
 The *workers* make a server on the path, over and over. One that has it sets the *mark*, is polled
@@ -123,7 +123,7 @@ class Race:
         os.write(self._tell, (text.replace("\n", " | ")[:2000] + "\n").encode())
 
     def owner(self) -> str | None:
-        """Return whose mark stands there."""
+        """Return whose mark is there."""
         try:
             return os.readlink(self.mark)
         except FileNotFoundError:
@@ -181,7 +181,7 @@ def work(race: Race) -> None:
 
 
 def hesitate(event: str, _: object) -> None:
-    """Stand still before a step, at times: whoever is fast seldom meets anybody."""
+    """Pause before a step, at times: a fast worker rarely meets another."""
     if event in STEPS and random.random() < 0.03:
         moment(0.003)
 
@@ -414,7 +414,7 @@ def run(directory: str, seconds: float, processes: int) -> dict[str, Any]:
     with contextlib.suppress(BlockingIOError):
         violations += os.read(race.told, 1 << 20).decode().splitlines()
 
-    # Whatever the dead left behind, the next one gets the address, and tidies up.
+    # Whatever the dead left, the next one gets the address, and tidies up.
     Server(race.path, Who).close()
     left = set(os.listdir(directory)) - {os.path.basename(foreign), os.path.basename(race.own)}
     if left or os.listdir(race.own):
@@ -432,7 +432,7 @@ def kill(race: Race, pid: int) -> int:
     _, status = os.waitpid(pid, os.WUNTRACED)
     if not os.WIFSTOPPED(status):
         return status  # it was faster
-    # It stands still and owns what it owns, so the mark is taken away in its name.
+    # It is stopped and owns what it owns, so the mark is taken away in its name.
     if (race.owner() or "").startswith(f"{pid}-"):
         os.unlink(race.mark)
     os.kill(pid, signal.SIGKILL)

@@ -33,7 +33,7 @@ class Recipe(NamedTuple):
     terminal: bool = False
     display: bool = False
     runner: tuple[str, ...] = ()
-    """What stands before the file in the command line, behind the interpreter."""
+    """What the command line has between the interpreter and the file."""
     goodbye: bytes = b""
     """What its user types at the end, where Stop ends the server only."""
     own: int = 0

@@ -1,6 +1,6 @@
-"""Whether a window goes on redrawing under clients that never pause: told by the X screen itself.
+"""Does a window keep redrawing under clients that never pause? The X screen itself tells.
 
-The window changes its colour at a fixed rate, by its loop's timer. A process of its own looks at
+The window changes its colour at a fixed rate, by its loop's timer. A process of its own reads
 one pixel of the screen and counts the changes, first with no client, then under load. As a script
 this is that process, and a client that never pauses:
 

@@ -55,9 +55,9 @@ def ways(stream):
 
 
 def tr(read, stream, expected):
-    """Check that `read` makes `expected` of a stream, however it is split, whatever comes behind.
+    """Check that `read` makes `expected` of a stream, however it is split, whatever comes after it.
 
-    `read` takes chunks and returns a list of what they gave. What comes behind is the beginning
+    `read` takes chunks and returns a list of what they gave. What comes after is the beginning
     of one more frame, which must change nothing.
     """
     for chunks in ways(stream):
@@ -90,7 +90,7 @@ def parts(error):
 
 
 # ---------------------------------------------------------------------------------------------
-# Strategies. An item is a pair: the value, and bytes that stand for it.
+# Strategies. An item is a pair: the value, and bytes that encode it.
 
 IDS = st.integers(0, 2**64 - 1) | st.integers(0, 30)
 LONGER = st.integers(0, 4)
@@ -163,7 +163,7 @@ def _containers(inner):
 
 
 STRICT = st.recursive(_STRICT_LEAVES, _containers, max_leaves=15)
-"""Every form of every plain value, with the bytes of RFC 8949 that stand for it."""
+"""Every form of every plain value, with the bytes of RFC 8949 that encode it."""
 
 _LOOSE_LEAVES = _STRICT_LEAVES.map(lambda item: item[1]) | st.sampled_from(
     [

@@ -1,4 +1,4 @@
-"""What is wrong with a payload and where: whole sentences, and a bounded look."""
+"""What is wrong with a payload and where: whole sentences, found in bounded time."""
 
 import pytest
 from hypothesis import given
