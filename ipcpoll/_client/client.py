@@ -110,7 +110,12 @@ class Client:
         command_type = resolve(type(command))
         with self._guard:
             wait = self._wait_time(timeout)
-            connection, call_id = self._session.post(lambda to: post_call(to, command), wait)
+            connection = self._session.idle_connection()
+            call_id = 0
+            if connection is not None:
+                call_id = connection.send_single(command_type.encode_call, command)
+            if connection is None or not call_id:
+                connection, call_id = self._session.post(lambda to: post_call(to, command), wait)
             try:
                 reply = self._reply(connection, call_id, command_type.name, wait)
             except BaseException:  # Ctrl-C, and what other handlers of signals raise

@@ -131,6 +131,11 @@ class Session:
     # -----------------------------------------------------------------------------------------
     # For methods that block
 
+    def idle_connection(self) -> ClientConnection | None:
+        """Return the connection, if it is there and nothing goes on there."""
+        connection = self.connection
+        return None if connection is None or self.begun or not connection.is_idle else connection
+
     def post(
         self, post: Callable[[ClientConnection], T], wait: TimeLimit, *, answered: bool = True
     ) -> tuple[ClientConnection, T]:
