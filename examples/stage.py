@@ -124,6 +124,14 @@ def lamp() -> str:
     return f"#{bright:02x}{bright:02x}40"
 
 
+def until_next_frame(milliseconds: int) -> int:
+    """Return how long to wait for the next frame: they come at fixed moments.
+
+    So one that comes late, as the loop was serving somebody, does not delay those after it.
+    """
+    return milliseconds - int(time.monotonic() * 1000) % milliseconds
+
+
 if __name__ == "__main__":
     import village  # which imports this module
 

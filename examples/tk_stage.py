@@ -34,7 +34,7 @@ class Window:
         self.frame()
 
     def frame(self) -> None:
-        self.root.after(FRAME_MILLISECONDS, self.frame)
+        self.root.after(stage.until_next_frame(FRAME_MILLISECONDS), self.frame)
         if self.drawn != self.show.version:
             self.drawn = self.show.version
             self.draw()

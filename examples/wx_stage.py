@@ -36,10 +36,14 @@ class Window:
         self.panel.SetBackgroundStyle(wx.BG_STYLE_PAINT)
         self.panel.Bind(wx.EVT_PAINT, self.draw)
         self.timer: Any = wx.Timer(self.frame)
-        self.frame.Bind(wx.EVT_TIMER, lambda _: self.panel.Refresh())
+        self.frame.Bind(wx.EVT_TIMER, self.next_frame)
         self.frame.Fit()
         self.frame.Show()
-        self.timer.Start(FRAME_MILLISECONDS)
+        self.next_frame()
+
+    def next_frame(self, *_: object) -> None:
+        self.timer.StartOnce(stage.until_next_frame(FRAME_MILLISECONDS))
+        self.panel.Refresh()
 
     def draw(self, _: object) -> None:
         pane: Any = wx.GraphicsContext.Create(wx.AutoBufferedPaintDC(self.panel))

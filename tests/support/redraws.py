@@ -20,8 +20,7 @@ import time
 from contextlib import ExitStack
 from dataclasses import dataclass
 
-from ipcpoll import Client, Server
-from ipcpoll.adapters import select_loop
+from ipcpoll import Client
 from ipcpoll.testing import PATIENCE, AdapterConformance, Do
 
 CHANGE_SECONDS = 0.025
@@ -210,17 +209,8 @@ def ask(address: str, command: str) -> None:
             client.call(COMMANDS[command]())
 
 
-def serve(address: str) -> None:
-    """Be another program, which shows nothing, until the process is ended."""
-    with Server(address, list(COMMANDS.values())) as server:
-        print("answered", flush=True)
-        select_loop.run(server, None)
-
-
 if __name__ == "__main__":
     match sys.argv[1:]:
-        case "serve", address, _:
-            serve(address)
         case "look", seconds, x, y:
             look(float(seconds), int(x), int(y))
         case "pipeline", address, command:
