@@ -18,6 +18,11 @@ def printable(message: str) -> str:
     )
 
 
+def encodable(text: str) -> str:
+    """Return the text with lone surrogates escaped: names of files hold them, UTF-8 does not."""
+    return text.encode("utf-8", "backslashreplace").decode()
+
+
 def shown_path(path: str) -> str:
     """Return how a sentence shows a path: in characters that can be printed."""
     if path.isprintable():

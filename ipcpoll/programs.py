@@ -29,7 +29,7 @@ from collections.abc import Generator, Iterator, Sequence
 from dataclasses import dataclass
 from enum import Enum
 from os import PathLike
-from typing import Final, NamedTuple
+from typing import Any, Final, NamedTuple
 
 from ._address import lockfile
 from ._address.directory import MOST_PATH_BYTES, reach, why_not_private
@@ -38,16 +38,16 @@ from ._client.connecting import TimeLimit
 from ._client.connecting import connect as connect_within
 from ._system import processes
 from ._system.peer import NOBODY, Credentials, credentials, has_unread, is_stopped
-from ._system.sockets import unix_socket
-from ._wire.codec import array_head, encode
+from ._system.sockets import SEND_FLAGS, unix_socket
+from ._wire.codec import encode
 from ._wire.framing import MAGIC, frame
 
 __all__ = ["Connected", "Program", "State", "connect", "directories", "find", "look"]
 
 _SUFFIX: Final = ".sock"
-_QUESTION: Final = frame(
-    array_head(3) + encode(1) + encode("ipcpoll.get") + encode({"names": []}),
-)
+QUESTION: Final[tuple[str, dict[str, Any]]] = ("ipcpoll.get", {"names": []})
+"""The cheapest call, by name and fields; that a program does not know it is an answer too."""
+_QUESTION: Final = frame(encode([1, *QUESTION]))
 _READ: Final = 4096
 _REFUSALS: Final = 3  # a server that is just starting refuses for a moment, before it listens
 _AGAIN: Final = 0.005  # seconds between two attempts to connect
@@ -232,7 +232,7 @@ class _Asked:
         else:
             self._asked_at = time.monotonic()
             try:
-                sock.send(_QUESTION, getattr(socket, "MSG_NOSIGNAL", 0))
+                sock.send(_QUESTION, SEND_FLAGS)
             except OSError:  # it has closed the connection already
                 self._be(State.NOT_ANSWERING)
             else:

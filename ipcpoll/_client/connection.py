@@ -26,7 +26,7 @@ from typing import Final, Protocol, TypeAlias, TypeVar
 from .._attach.oneself import served_behind
 from .._shown import shown_path
 from .._system.peer import Credentials, has_unread
-from .._system.sockets import FIRST_READ, next_read_size
+from .._system.sockets import FIRST_READ, SEND_FLAGS, next_read_size
 from .._wire.codec import Decoder, encode
 from .._wire.framing import Payload
 from .._wire.messages import Answer, Failure, Piece
@@ -46,7 +46,6 @@ MOST_LATE: Final = 8
 """Reads behind a deadline: what a socket holds has come in time."""
 SENT: Final = Answer(0, None)
 """What the taker of a notification gets when the kernel has it."""
-_SEND_FLAGS: Final = getattr(socket, "MSG_NOSIGNAL", 0)
 
 
 class TimedOut(Exception):
@@ -204,7 +203,7 @@ class ClientConnection:
             frame = self._protocol.call(call_id, payload)
             self._awaited.add(call_id)
             try:
-                sent = self._socket.send(frame, _SEND_FLAGS)
+                sent = self._socket.send(frame, SEND_FLAGS)
             except OSError:
                 self._awaited.discard(call_id)
                 self._protocol.forget(call_id)
@@ -260,7 +259,7 @@ class ClientConnection:
                 joined += 1
             data = b"".join([out[i].data for i in range(joined)])
         try:
-            sent = self._socket.send(data, _SEND_FLAGS)
+            sent = self._socket.send(data, SEND_FLAGS)
         except (BlockingIOError, InterruptedError):
             return
         except OSError:  # EPIPE, ECONNRESET

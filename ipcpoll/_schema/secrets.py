@@ -9,12 +9,15 @@ has a secret among its fields is none itself: its other fields are named and sho
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from typing import Any
+from collections.abc import Callable, Iterable
+from functools import partial
+from typing import Any, TypeVar
 
 import msgspec
 
 from .forms import Form, Limited, Record, Unfit
+
+R = TypeVar("R")
 
 
 def is_secret(metadata: Iterable[Any]) -> bool:
@@ -45,30 +48,20 @@ class Concealed(Limited):
             self.check = None
 
     def plain(self, value: Any) -> Any:
-        try:
-            return self.form.plain(value)
-        except Unfit as unfit:
-            kind = unfit.kind
-        raise _refusal(kind)
+        return _discreetly(self.form.plain, value)
 
     def _check(self, plain: Any) -> None:
-        try:
-            super()._check(plain)
-        except Unfit as unfit:
-            kind = unfit.kind
-        else:
-            return
-        raise _refusal(kind)
+        _discreetly(super()._check, plain)
 
     def explain(self, plain: Any, *, lenient: bool) -> None:
-        try:
-            self.form.explain(plain, lenient=lenient)
-        except Unfit as unfit:
-            kind = unfit.kind
-        else:
-            return
-        raise _refusal(kind)
+        _discreetly(partial(self.form.explain, lenient=lenient), plain)
 
 
-def _refusal(kind: type[Exception]) -> Unfit:
-    return Unfit("does not fit; it is a secret, so no more is said", kind)
+def _discreetly(function: Callable[[Any], R], value: Any) -> R:
+    """Call a function with a secret; where that is refused, raise Unfit that does not say why."""
+    try:
+        return function(value)
+    except Unfit as unfit:
+        kind = unfit.kind
+    # Out here, or the refusal that shows the value would be its context.
+    raise Unfit("does not fit; it is a secret, so no more is said", kind)

@@ -14,6 +14,7 @@ from collections.abc import Mapping
 from typing import Any, Final
 
 from .._schema.commands import CommandSet, CommandType
+from .._shown import encodable
 
 _SUFFIX: Final = ".sock"
 
@@ -42,12 +43,12 @@ class BuiltIns:
 
     def _program(self) -> dict[str, Any]:
         return {
-            "name": _text(self._name),
-            "version": None if self._version is None else _text(self._version),
+            "name": encodable(self._name),
+            "version": None if self._version is None else encodable(self._version),
             "pid": os.getpid(),
             "python": ".".join(map(str, sys.version_info[:3])),
             "started": self._began,
-            "command": _text(shlex.join(_command())),
+            "command": encodable(shlex.join(_command())),
         }
 
 
@@ -67,8 +68,3 @@ def _command() -> list[str]:
         return [*words, "-m", spec.name.removesuffix(".__main__")]
     path = getattr(main, "__file__", None)
     return words if path is None else [*words, path]
-
-
-def _text(words: str) -> str:
-    """Return a text as it can be encoded: names of files need not be Unicode."""
-    return words.encode("utf-8", "backslashreplace").decode()

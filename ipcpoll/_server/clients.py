@@ -27,13 +27,14 @@ from .._system.hub import Hub
 from .._system.log import Log
 from .._system.peer import credentials
 from .._system.poller import has_hung_up, is_readable
+from .._system.sockets import SEND_FLAGS
 from .._wire.codec import Decoder
 from .._wire.messages import ReadCall
 from .._wire.protocol import ServerProtocol
 from ..errors import Busy, CommandError, ShuttingDown
 from ..limits import Limits
 from .acceptor import Acceptor
-from .connection import SEND_FLAGS, ServerConnection
+from .connection import ServerConnection
 from .jobs import CLOSED, Job
 
 COUNTED: Final = ("accepted", "refused", "untrusted", "evicted", "turns", "faults", "dropped")

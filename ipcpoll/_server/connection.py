@@ -18,15 +18,12 @@ from typing import Any, Final
 
 from .._system.peer import Credentials
 from .._system.poller import READ, WRITE, Poller, has_hung_up
-from .._system.sockets import FIRST_READ, next_read_size
+from .._system.sockets import FIRST_READ, SEND_FLAGS, next_read_size
 from .._wire.protocol import ServerProtocol
 from ..limits import KIB, Limits
 
 MOST_SENT: Final = 256 * KIB
 """Bytes given to one send(2): a large answer must not hold up the others."""
-
-# macOS has no MSG_NOSIGNAL; Python ignores SIGPIPE unless the host changed that.
-SEND_FLAGS: Final = getattr(socket, "MSG_NOSIGNAL", 0)
 
 
 class ServerConnection:

@@ -14,7 +14,7 @@ from collections.abc import Callable
 from types import TracebackType
 from typing import Final, TypeAlias
 
-from .._shown import printable
+from .._shown import encodable, printable
 
 ExcInfo: TypeAlias = "tuple[type[BaseException], BaseException, TracebackType | None]"
 
@@ -106,5 +106,5 @@ def describe(error: BaseException) -> str:
         words = "(its text can't be shown)"
     name = type(error).__name__
     shown = words if len(words) <= MOST_SHOWN else words[:MOST_SHOWN] + "…"
-    shown = shown.encode(errors="backslashreplace").decode()  # lone surrogates can't be carried
+    shown = encodable(shown)
     return f"{name}: {shown}" if shown else name

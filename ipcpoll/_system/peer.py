@@ -91,12 +91,21 @@ def proc_is_ours() -> bool:
 
 def is_stopped(pid: int) -> bool:
     """Return whether a process stands still: by a signal (Ctrl-Z) or in a debugger. proc(5)."""
-    if not proc_is_ours():
-        return False
-    try:
-        with open(f"/proc/{pid}/stat", "rb") as file:
-            status = file.read(1024)
-    except OSError:
-        return False
+    return status_of(pid)[:1] in ([b"T"], [b"t"])
+
+
+def status_of(pid: int) -> list[bytes]:
+    """Return the fields of a process's /proc/PID/stat from its state on; empty: not known."""
     # pid (name) state …; the name may hold anything, a closing parenthesis too.
-    return status.rpartition(b") ")[2][:1] in (b"T", b"t")
+    return read_proc(pid, "stat").rpartition(b") ")[2].split()
+
+
+def read_proc(pid: int, name: str) -> bytes:
+    """Return a file of /proc/PID, 4096 bytes at most; empty: not known. Never raises."""
+    if not proc_is_ours():
+        return b""
+    try:
+        with open(f"/proc/{pid}/{name}", "rb") as file:
+            return file.read(4096)
+    except OSError:
+        return b""

@@ -16,9 +16,8 @@ import time
 from collections.abc import Sequence
 from typing import Final
 
-from .peer import proc_is_ours
+from .peer import read_proc, status_of
 
-_MOST_READ: Final = 4096
 _PYTHON: Final = re.compile(r"(python|pypy)[0-9.]*t?")
 _TAKE_A_VALUE: Final = "WX"
 """The options of the interpreter that have a value, which may be the next argument."""
@@ -26,9 +25,8 @@ _TAKE_A_VALUE: Final = "WX"
 
 def began(pid: int) -> float | None:
     """Return when a process began, in Unix time, to a tenth of a second."""
-    status = _read(pid, "stat").rpartition(b") ")[2].split()
     try:
-        since_boot = int(status[19]) / os.sysconf("SC_CLK_TCK")
+        since_boot = int(status_of(pid)[19]) / os.sysconf("SC_CLK_TCK")
         booted = time.time() - time.clock_gettime(time.CLOCK_BOOTTIME)
         return round(booted + since_boot, 1)
     except (AttributeError, IndexError, ValueError):
@@ -37,7 +35,7 @@ def began(pid: int) -> float | None:
 
 def command(pid: int) -> str:
     """Return how a process was started, without the arguments of its own."""
-    whole = _read(pid, "cmdline")
+    whole = read_proc(pid, "cmdline")
     words = [os.fsdecode(word) for word in whole.removesuffix(b"\0").split(b"\0")]
     return without_arguments(words)
 
@@ -64,13 +62,3 @@ def without_arguments(words: Sequence[str]) -> str:
                     next(rest, None)
                 break
     return program
-
-
-def _read(pid: int, name: str) -> bytes:
-    if not proc_is_ours():
-        return b""
-    try:
-        with open(f"/proc/{pid}/{name}", "rb") as file:
-            return file.read(_MOST_READ)
-    except OSError:
-        return b""

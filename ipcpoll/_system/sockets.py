@@ -16,6 +16,9 @@ from ..limits import KIB
 
 _LOWEST: Final = 3
 
+# macOS has no MSG_NOSIGNAL; Python ignores SIGPIPE unless the host changed that.
+SEND_FLAGS: Final = getattr(socket, "MSG_NOSIGNAL", 0)
+
 
 def above_stdio(fd: int) -> int:
     """Return `fd`, or a copy of it above 2; the original is closed then. Close-on-exec."""

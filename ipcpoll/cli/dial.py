@@ -27,7 +27,7 @@ from typing import Final, NamedTuple
 
 from .. import programs
 from . import exits
-from .durations import in_seconds
+from .durations import TIMEOUT, in_seconds
 from .exits import Exit, Usage
 
 NAME: Final = "ipcpoll-dial"
@@ -88,7 +88,7 @@ def _dial(arguments: Sequence[str]) -> None:
 def parse(arguments: Sequence[str]) -> Words:
     """Return what was asked for. Raises Usage."""
     addresses: list[str] = []
-    seconds, user = 5.0, None
+    seconds, user = TIMEOUT, None
     words = iter(arguments)
     for word in words:
         option, is_joined, value = word.partition("=")
@@ -257,7 +257,7 @@ class Pump:
                 with suppress(OSError):
                     self._out_socket.shutdown(socket.SHUT_WR)
             else:
-                _close_stdout()
+                exits.send_nowhere(_OUT)
 
 
 def _socket_of(fd: int) -> socket.socket | None:
@@ -267,10 +267,3 @@ def _socket_of(fd: int) -> socket.socket | None:
     except OSError:  # it is closed
         return None
     return socket.socket(fileno=os.dup(fd)) if is_socket else None
-
-
-def _close_stdout() -> None:
-    """End stdout for whoever reads it, and keep the descriptor for Python's end."""
-    nowhere = os.open(os.devnull, os.O_WRONLY)
-    os.dup2(nowhere, _OUT)
-    os.close(nowhere)

@@ -5,21 +5,19 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Iterator
-from typing import Any, Final, NamedTuple
+from typing import Final, NamedTuple
 
 import click
 
 import ipcpoll
 
 from .. import programs
-from ..programs import Program, State
+from ..programs import QUESTION, Program, State
 from . import output
+from .durations import MOST_FOR_ALL
 from .exits import Exit, Verdict, go_on, verdict
 from .main import release, settings, verb
 from .text import escaped, shown
-
-QUESTION: Final[tuple[str, dict[str, Any]]] = ("ipcpoll.get", {"names": []})
-"""The cheapest one; that a program does not know it is an answer too."""
 
 
 class Check(NamedTuple):
@@ -71,7 +69,7 @@ def checked(app: str | None, timeout: float) -> Iterator[Check]:
     yield _libraries()
     if app is None:
         yield from _directories()
-        yield from map(_of_state, programs.find(timeout=min(timeout, 1.0)))
+        yield from map(_of_state, programs.find(timeout=min(timeout, MOST_FOR_ALL)))
     else:
         yield from _program(app, timeout)
 
@@ -184,9 +182,8 @@ def _until(code: Exit | None) -> Iterator[Check]:
 
 def _failure(client: ipcpoll.Client) -> Verdict | None:
     """Ask, and return what went wrong."""
-    name, fields = QUESTION
     try:
-        client.request(name, fields)
+        client.request(*QUESTION)
     except ipcpoll.ShuttingDown as error:
         return verdict(error)
     except ipcpoll.CommandError:  # it has no built-in commands, or no room: it answers

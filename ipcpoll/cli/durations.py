@@ -23,6 +23,12 @@ UNITS: Final = {
 }
 """The seconds of each unit."""
 
+TIMEOUT: Final = 5.0
+"""Seconds that a verb waits at most, unless ``--timeout`` says more or less."""
+
+MOST_FOR_ALL: Final = 1.0
+"""Seconds that all programs together are waited for, however long ``--timeout`` says."""
+
 _LONG: Final = {
     "sec": "s",
     "second": "s",

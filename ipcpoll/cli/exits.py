@@ -176,7 +176,7 @@ def run(main: Callable[[], object]) -> int:
         _flush()
         return code if isinstance(code, int) else Exit.DONE
     except BrokenPipeError:
-        _stop_writing()
+        send_nowhere(sys.stdout.fileno())
         return Exit.DONE
     except BaseException as error:
         ended = verdict(error)
@@ -211,10 +211,10 @@ def _flush() -> None:
         sys.stdout.flush()
 
 
-def _stop_writing() -> None:
-    """Let what is still to be written to a closed pipe go nowhere."""
+def send_nowhere(fd: int) -> None:
+    """End what a descriptor led to, and keep its number: what is still written goes nowhere."""
     nowhere = os.open(os.devnull, os.O_WRONLY)
-    os.dup2(nowhere, sys.stdout.fileno())
+    os.dup2(nowhere, fd)
     os.close(nowhere)
 
 
@@ -223,4 +223,4 @@ def _forget_what_cant_be_written() -> None:
     try:
         _flush()
     except OSError:
-        _stop_writing()
+        send_nowhere(sys.stdout.fileno())

@@ -10,12 +10,11 @@ import click
 from .. import programs
 from ..programs import Program, State
 from . import output
+from .durations import MOST_FOR_ALL
 from .main import settings, verb
 from .text import shown
 
 COLUMNS: Final = ("NAME", "STATE", "PID", "SINCE", "COMMAND")
-MOST_SECONDS: Final = 1.0
-"""How long all of them together are waited for, however long --timeout says."""
 
 
 @verb("ls")
@@ -31,7 +30,7 @@ def command(context: click.Context) -> None:
     another user's: nothing was sent.
     """
     asked = settings(context)
-    found = programs.find(timeout=min(asked.timeout, MOST_SECONDS))
+    found = programs.find(timeout=min(asked.timeout, MOST_FOR_ALL))
     if asked.json:
         output.document([as_json(program) for program in found])
     elif found:

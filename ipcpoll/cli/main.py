@@ -17,7 +17,7 @@ from typing import Any, Final
 import click
 
 from . import exits
-from .durations import in_seconds
+from .durations import TIMEOUT, in_seconds
 from .exits import Usage
 
 VERBS: Final = {
@@ -26,8 +26,6 @@ VERBS: Final = {
     "dial": "pass bytes between a program and stdin and stdout, for ssh",
 }
 """Each verb, which is also the name of its module, and what it does."""
-
-TIMEOUT: Final = 5.0
 
 
 @dataclass

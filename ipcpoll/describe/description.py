@@ -19,8 +19,9 @@ from .._schema.annotations import return_annotation
 from .._schema.answers import Kind, promise_of
 from .._schema.commands import CommandType
 from .._schema.declared import declared
+from .._shown import encodable
 from .._wire import codec
-from .docs import doc_of, text
+from .docs import doc_of
 from .fingerprint import deterministic, fingerprint, load_hash
 from .schema import Schema, Schemas
 
@@ -123,9 +124,9 @@ def _entry(command: CommandType, schemas: Schemas) -> Schema:
         "piece": piece,
         "kind": _kind(command.kind, piece),
         "effect": said.effect,
-        "errors": {text(code): doc_of(error) for code, error in said.errors.items()},
-        "since": None if said.since is None else text(said.since),
-        "deprecated": None if said.deprecated is None else text(said.deprecated),
+        "errors": {encodable(code): doc_of(error) for code, error in said.errors.items()},
+        "since": None if said.since is None else encodable(said.since),
+        "deprecated": None if said.deprecated is None else encodable(said.deprecated),
         "hidden": said.hidden,
     }
 

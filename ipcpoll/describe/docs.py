@@ -12,6 +12,8 @@ import inspect
 import re
 from typing import Final
 
+from .._shown import encodable
+
 _SIGNATURE: Final = re.compile(r"\((\*, )?(\w+: .*)?\)")
 """What `dataclasses.dataclass` writes behind the class's name where there is no docstring."""
 _OF_ENUM: Final = "An enumeration."  # what an older Python wrote
@@ -22,12 +24,7 @@ def doc_of(cls: type) -> str:
     doc = vars(cls).get("__doc__")
     if not isinstance(doc, str) or _is_made_up(cls, doc):
         return ""
-    return text(inspect.cleandoc(doc))
-
-
-def text(words: str) -> str:
-    """Return a text as it can be encoded."""
-    return words.encode("utf-8", "backslashreplace").decode()
+    return encodable(inspect.cleandoc(doc))
 
 
 def _is_made_up(cls: type, doc: str) -> bool:

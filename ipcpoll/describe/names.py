@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections import Counter
 
-from .docs import text
+from .._shown import encodable
 
 
 def names_of(classes: list[type]) -> dict[type, str]:
@@ -29,4 +29,4 @@ def names_of(classes: list[type]) -> dict[type, str]:
 
 def _in_a_reference(name: str) -> str:
     """Return a name without what would have to be escaped in a reference."""
-    return re.sub(r"[^\w.-]", "_", text(name))
+    return re.sub(r"[^\w.-]", "_", encodable(name))

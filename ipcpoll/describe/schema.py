@@ -38,10 +38,11 @@ from .._schema.constraints import Constraint, constraints_of
 from .._schema.forms import Choice, Form, unwrapped
 from .._schema.plain import plain_value as bare_value
 from .._schema.secrets import is_secret
+from .._shown import encodable
 from .._wire import codec
 from .bounds import ARRAYS, FORMATS, add_bound
 from .defaults import NONE, makers_of, plain_default, plain_value, same
-from .docs import doc_of, text
+from .docs import doc_of
 from .names import names_of
 from .progress import Progress
 
@@ -112,7 +113,7 @@ class Schemas:
     def _tagged(self, record: type, secret: bool) -> Schema:
         return {
             "type": "array",
-            "prefixItems": [{"const": text(record.__name__)}, self._reference(record, secret)],
+            "prefixItems": [{"const": encodable(record.__name__)}, self._reference(record, secret)],
             "items": False,
             "minItems": 2,
         }
@@ -150,7 +151,7 @@ class Schemas:
         return schema
 
     def _definition(self, cls: Any, secret: bool) -> Schema:
-        schema: Schema = {"title": text(cls.__name__)}
+        schema: Schema = {"title": encodable(cls.__name__)}
         if doc := doc_of(cls):
             schema["description"] = doc
         if issubclass(cls, enum.Enum):
@@ -164,10 +165,10 @@ class Schemas:
         hints = typing.get_type_hints(cls, include_extras=True)
         makers = makers_of(cls)
         properties = {
-            text(name): self._field(hints[name], form, makers.get(name), secret)
+            encodable(name): self._field(hints[name], form, makers.get(name), secret)
             for name, form in record.fields.items()
         }
-        required = [text(name) for name in record.fields if name in record.required]
+        required = [encodable(name) for name in record.fields if name in record.required]
         return {
             "type": "object",
             "properties": properties,
@@ -287,14 +288,14 @@ class Schemas:
                 continue
             for word in ("title", "description"):
                 if getattr(meta, word) is not None:
-                    words[word] = text(getattr(meta, word))
+                    words[word] = encodable(getattr(meta, word))
             if meta.examples is not None and annotation is not None:
                 form = self._reader.form(annotation, str(annotation))
                 plains = [plain_value(form, example) for example in meta.examples]
                 words["examples"] = [plain for plain in plains if plain is not NONE]
             for word, value in (meta.extra_json_schema or {}).items():
                 if _can_be_carried(value):
-                    words[text(word)] = value
+                    words[encodable(word)] = value
         if secret:  # somebody may have written it into the annotation
             words.pop("default", None)
             words.pop("examples", None)

@@ -18,7 +18,7 @@ from operating import LISTEN_AS_ANOTHER, dead, kill, need_another_user, serving,
 
 import ipcpoll
 from ipcpoll import Server, programs
-from ipcpoll._system import processes
+from ipcpoll._system import peer, processes
 from ipcpoll.programs import Program, State
 
 
@@ -355,6 +355,6 @@ def test_when_a_process_began() -> None:
 
 
 def test_proc_of_another_namespace_is_not_believed(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(processes, "proc_is_ours", lambda: False)
+    monkeypatch.setattr(peer, "proc_is_ours", lambda: False)
     assert processes.began(os.getpid()) is None
     assert processes.command(os.getpid()) == ""
