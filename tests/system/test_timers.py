@@ -138,6 +138,18 @@ def test_without_a_timer_the_next_moment_is_still_known(deadlines, monkeypatch):
     assert not deadlines.by_hand
 
 
+def test_without_a_timer_a_cancelled_deadline_is_polled_for_no_more(deadlines, monkeypatch):
+    def none():
+        raise OSError("no descriptor")
+
+    monkeypatch.setattr("ipcpoll._system.timers.Timer", none)
+    deadline = deadlines.add(time.monotonic(), lambda: None)
+    assert deadlines.by_hand
+    deadline.cancel()
+    deadlines.settle()
+    assert not deadlines.by_hand
+
+
 def test_a_timer_that_comes_later_is_used_from_then_on(deadlines, monkeypatch):
     """There was no descriptor left; then one is free again."""
 
