@@ -21,6 +21,8 @@ import ipcpoll
 with shell.needs("apt-get install python3-tk"):
     import tkinter
 
+    import tk_window
+
     from ipcpoll.adapters import tk_loop
 
 WIDTH, EDGE = 600, 20  # one number for each pixel
@@ -92,7 +94,7 @@ class Plot:
 
 @contextmanager
 def opened(address: str) -> Generator[Plot]:
-    root = tkinter.Tk()
+    root = tk_window.Root()
     root.protocol("WM_DELETE_WINDOW", root.quit)  # the stream ends before the window does
     with ipcpoll.Client(address, timeout=None) as client:
         plot = Plot(root, address)

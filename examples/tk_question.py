@@ -25,6 +25,8 @@ if TYPE_CHECKING:
 with shell.needs("apt-get install python3-tk"):
     import tkinter
 
+    import tk_window
+
     from ipcpoll.adapters import tk_loop
 
 NOTHING = "Nobody asks anything."
@@ -93,7 +95,7 @@ class Waiting:
 
 @contextmanager
 def opened(address: str) -> Generator[Window]:
-    root = tkinter.Tk()
+    root = tk_window.Root()
     root.protocol("WM_DELETE_WINDOW", root.quit)  # the questions end before the window does
     with ipcpoll.Server(address, Ask | Waiting) as server:
         window = Window(root)

@@ -12,6 +12,8 @@ import ipcpoll
 with shell.needs("apt-get install python3-tk"):
     import tkinter
 
+    import tk_window
+
     from ipcpoll.adapters import tk_loop
 
 FRAME_MILLISECONDS = 16
@@ -63,7 +65,7 @@ class Window:
 def opened(address: str) -> Generator[Window]:
     show = stage.Stage()
     with ipcpoll.Server(address, stage.Command) as server:
-        root = tkinter.Tk()
+        root = tk_window.Root()
         tk_loop.attach(server, show, root)
         yield Window(root, show)
 
